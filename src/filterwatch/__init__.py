@@ -1,0 +1,1 @@
+"""Watch a CNN's filters while it trains."""
