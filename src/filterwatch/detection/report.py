@@ -1,0 +1,283 @@
+"""What a probe found, as plain data: `AnomalyReport`, `LayerReport`, `AnomalyFilter`."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from filterwatch.detection.criteria import AnomalyCriteria
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class AnomalyFilter:
+    """One flagged feature map.
+
+    Attributes:
+        layer: Name of the layer whose map was flagged.
+        channel: Channel of that layer.
+        source_layer: Module name of the convolution filter whose masking silences this map, or
+            ``None`` where no single one exists (behind a residual addition).
+        source_channel: That filter's index in its convolution.
+        ch_index: Calinski-Harabasz index of the clustering.
+        n_clusters: Number of non-empty clusters.
+        cluster_sizes: Samples in each, largest first.
+        activation: Mean absolute activation.
+        outliers: Probe indices of the samples in small clusters, ascending.
+    """
+
+    layer: str
+    channel: int
+    source_layer: str | None
+    source_channel: int | None
+    ch_index: float
+    n_clusters: int
+    cluster_sizes: list[int]
+    activation: float
+    outliers: list[int]
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """Every filter of one layer; all tensors on the CPU.
+
+    Attributes:
+        kind: ``"convolution"``, ``"activation"`` or ``"max_pool"``.
+        ch_index: Calinski-Harabasz index of the chosen clustering, [C]; NaN for a dead filter.
+        n_clusters: Number of non-empty clusters of the chosen clustering, [C]; 0 for a dead filter.
+        cluster_sizes: Samples in each cluster, largest first, padded with 0, [C, K].
+        activation: Mean absolute activation, [C].
+        is_anomaly: Which filters are flagged, [C].
+        sources: For each channel the convolution filter behind it as (module name, index), or
+            ``None``.
+        points: The feature maps reduced to two dimensions, [C, N, 2]; ``None`` in a report that
+            was read from a file without them.
+        labels: Cluster of each sample, [C, N], 0 the largest cluster; -1 in a dead filter.
+            ``None`` in a report that was read from a file without them.
+    """
+
+    kind: str
+    ch_index: Tensor
+    n_clusters: Tensor
+    cluster_sizes: Tensor
+    activation: Tensor
+    is_anomaly: Tensor
+    sources: list[tuple[str, int] | None]
+    points: Tensor | None = None
+    labels: Tensor | None = None
+
+    @property
+    def count(self) -> int:
+        """Number of flagged filters."""
+        return int(self.is_anomaly.sum())
+
+    @property
+    def dead(self) -> list[int]:
+        """Channels that could not be judged: constant over the probe, or without a clustering."""
+        return torch.isnan(self.ch_index).nonzero().flatten().tolist()
+
+
+@dataclass(frozen=True)
+class AnomalyReport:
+    """The result of `detect_anomaly_filters`: which filters are anomalous, because of which samples.
+
+    ``print(report)`` shows it as a table.
+
+    Attributes:
+        anomalies: The flagged maps, in forward order.
+        layers: Layer name to its `LayerReport`, in forward order.
+        skipped: Layer name to the reason why it was not judged.
+        n_samples: Number of samples in the probe.
+        criteria: The thresholds that were applied.
+        small_cluster_limit: Lambda as a number of samples: the largest size of a small cluster.
+        settings: The other arguments of the probe, as plain values.
+        isolations: Probe index to the number of filters, flagged or not, that isolate the sample
+            in a small cluster.
+    """
+
+    anomalies: list[AnomalyFilter]
+    layers: dict[str, LayerReport]
+    skipped: dict[str, str]
+    n_samples: int
+    criteria: AnomalyCriteria
+    small_cluster_limit: int
+    settings: dict[str, Any] = field(default_factory=dict)
+    isolations: dict[int, int] = field(default_factory=dict)
+
+    @property
+    def count(self) -> int:
+        """Number of flagged (layer, channel) maps, as the paper counts."""
+        return len(self.anomalies)
+
+    @property
+    def filters(self) -> list[tuple[str, int]]:
+        """The distinct convolution filters behind the flagged maps, as (module name, index)."""
+        pairs = {
+            (anomaly.source_layer, anomaly.source_channel): None
+            for anomaly in self.anomalies
+            if anomaly.source_layer is not None and anomaly.source_channel is not None
+        }
+        return [(layer, channel) for layer, channel in pairs if layer is not None]  # type: ignore[misc]
+
+    @property
+    def count_by_layer(self) -> dict[str, int]:
+        """Layer name to its number of flagged maps, in forward order, zeros included."""
+        return {name: layer.count for name, layer in self.layers.items()}
+
+    def outlier_samples(self, *, all_filters: bool = False) -> dict[int, int]:
+        """Return how many filters isolate each sample in a small cluster, most isolated first.
+
+        Args:
+            all_filters: Count the small clusters of every filter, as in the paper's experiment 2,
+                rather than those of the flagged ones.
+
+        Returns:
+            Probe index to number of filters (maps); samples that none isolates are absent.
+        """
+        if all_filters:
+            counts = Counter(self.isolations)
+        else:
+            counts = Counter(index for anomaly in self.anomalies for index in anomaly.outliers)
+        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+    def to_dict(self, *, include_samples: bool = False) -> dict[str, Any]:
+        """Return the report as plain lists, numbers and strings, NaN as ``None``.
+
+        Args:
+            include_samples: Also the points and labels of every filter, which are most of the
+                data.
+        """
+        return {
+            "format": _FORMAT,
+            "count": self.count,
+            "n_samples": self.n_samples,
+            "criteria": asdict(self.criteria),
+            "small_cluster_limit": self.small_cluster_limit,
+            "settings": self.settings,
+            "anomalies": [asdict(anomaly) for anomaly in self.anomalies],
+            "layers": {
+                name: _layer_to_dict(layer, include_samples) for name, layer in self.layers.items()
+            },
+            "skipped": self.skipped,
+            "isolations": {str(index): count for index, count in self.isolations.items()},
+        }
+
+    def to_json(self, path: str | Path, *, include_samples: bool = False) -> None:
+        """Write the report to a JSON file; see `to_dict`."""
+        data = self.to_dict(include_samples=include_samples)
+        Path(path).write_text(json.dumps(data, allow_nan=False), encoding="utf-8")
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> AnomalyReport:
+        """Return the report that `to_dict` described.
+
+        Raises:
+            ValueError: If the data is not such a report, or of an unknown format.
+        """
+        if data.get("format") != _FORMAT:
+            raise ValueError(
+                f"not a report of format {_FORMAT}: found format {data.get('format')!r}; "
+                "write it again with this version of filterwatch"
+            )
+        return cls(
+            anomalies=[AnomalyFilter(**anomaly) for anomaly in data["anomalies"]],
+            layers={name: _layer_from_dict(layer) for name, layer in data["layers"].items()},
+            skipped=dict(data["skipped"]),
+            n_samples=data["n_samples"],
+            criteria=AnomalyCriteria(**data["criteria"]),
+            small_cluster_limit=data["small_cluster_limit"],
+            settings=data["settings"],
+            isolations={int(index): count for index, count in data["isolations"].items()},
+        )
+
+    @classmethod
+    def from_json(cls, path: str | Path) -> AnomalyReport:
+        """Read a report that `to_json` wrote.
+
+        Raises:
+            ValueError: If the file is not such a report.
+        """
+        return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+
+    def __rich__(self) -> Table:
+        return _table(self)
+
+    def __str__(self) -> str:
+        console = Console(width=100, color_system=None, force_terminal=False)
+        with console.capture() as capture:
+            console.print(self)
+        return capture.get()
+
+
+def _layer_to_dict(layer: LayerReport, include_samples: bool) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "kind": layer.kind,
+        "ch_index": [None if value != value else value for value in layer.ch_index.tolist()],
+        "n_clusters": layer.n_clusters.tolist(),
+        "cluster_sizes": layer.cluster_sizes.tolist(),
+        "activation": layer.activation.tolist(),
+        "is_anomaly": layer.is_anomaly.tolist(),
+        "sources": layer.sources,
+    }
+    if include_samples and layer.points is not None and layer.labels is not None:
+        data["points"] = layer.points.tolist()
+        data["labels"] = layer.labels.tolist()
+    return data
+
+
+def _layer_from_dict(data: dict[str, Any]) -> LayerReport:
+    ch_index = [float("nan") if value is None else value for value in data["ch_index"]]
+    return LayerReport(
+        kind=data["kind"],
+        ch_index=torch.tensor(ch_index, dtype=torch.float64),
+        n_clusters=torch.tensor(data["n_clusters"], dtype=torch.int64),
+        cluster_sizes=torch.tensor(data["cluster_sizes"], dtype=torch.int64),
+        activation=torch.tensor(data["activation"], dtype=torch.float64),
+        is_anomaly=torch.tensor(data["is_anomaly"], dtype=torch.bool),
+        sources=[None if source is None else (source[0], source[1]) for source in data["sources"]],
+        points=torch.tensor(data["points"], dtype=torch.float64) if "points" in data else None,
+        labels=torch.tensor(data["labels"], dtype=torch.int64) if "labels" in data else None,
+    )
+
+
+def _table(report: AnomalyReport) -> Table:
+    table = Table(
+        title=f"{report.count} anomaly filters ({len(report.filters)} distinct convolution "
+        f"filters) on a probe of {report.n_samples} samples",
+        caption="\n".join(_notes(report)) or None,
+        caption_justify="left",
+    )
+    table.add_column("layer", overflow="fold")
+    for heading in ("filters", "dead", "anomalies", "channels: outlier samples"):
+        table.add_column(heading, justify="left" if ":" in heading else "right", overflow="fold")
+    for name, layer in report.layers.items():
+        flagged = [anomaly for anomaly in report.anomalies if anomaly.layer == name]
+        shown = ", ".join(f"{anomaly.channel}: {len(anomaly.outliers)}" for anomaly in flagged[:8])
+        more = f", … {len(flagged) - 8} more" if len(flagged) > 8 else ""
+        table.add_row(
+            name,
+            str(len(layer.ch_index)),
+            str(len(layer.dead)),
+            str(layer.count),
+            shown + more,
+        )
+    return table
+
+
+def _notes(report: AnomalyReport) -> Iterator[str]:
+    samples = list(report.outlier_samples().items())
+    if samples:
+        shown = ", ".join(f"{index} ({count})" for index, count in samples[:8])
+        yield f"{len(samples)} outlier samples; most isolated, with number of filters: {shown}"
+    for name, reason in report.skipped.items():
+        yield f"skipped {name}: {reason}"
