@@ -89,7 +89,7 @@ class LayerReport:
 
 @dataclass(frozen=True)
 class AnomalyReport:
-    """The result of `detect_anomaly_filters`: which filters are anomalous, because of which samples.
+    """What `detect_anomaly_filters` found: anomalous filters, and the samples behind them.
 
     ``print(report)`` shows it as a table.
 
@@ -127,7 +127,7 @@ class AnomalyReport:
             for anomaly in self.anomalies
             if anomaly.source_layer is not None and anomaly.source_channel is not None
         }
-        return [(layer, channel) for layer, channel in pairs if layer is not None]  # type: ignore[misc]
+        return [(layer, channel) for layer, channel in pairs if layer is not None]
 
     @property
     def count_by_layer(self) -> dict[str, int]:

@@ -1,0 +1,267 @@
+"""Finding a model's convolutions, activations and max-pools, and catching what they put out.
+
+A forward pass is observed at the dispatcher, operator by operator, while forward hooks keep track
+of the module that is running. One mechanism so serves modules and functional calls, and catches
+each map before an in-place activation overwrites it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
+
+from filterwatch.detection.images import find_images
+from filterwatch.detection.isolation import undisturbed
+from filterwatch.detection.operators import functional_name, kind_of, plain_name
+from filterwatch.detection.provenance import Provenance
+
+Forward = Callable[[Any], object]
+MapConsumer = Callable[[str, Tensor], None]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One place in the forward pass that puts out feature maps.
+
+    Attributes:
+        name: Its name in reports: the module's, with ``#2`` for the second call of the same module;
+            ``block.F.relu`` for a functional call in the module ``block``.
+        module_name: The module's name, or that of the module around a functional call.
+        kind: ``"convolution"``, ``"activation"`` or ``"max_pool"``.
+        sources: For each channel the convolution filter behind it as (module name, index), or
+            ``None`` where there is no single one.
+    """
+
+    name: str
+    module_name: str
+    kind: str
+    sources: list[tuple[str, int] | None]
+
+
+def find_layers(
+    model: nn.Module,
+    batch: Any,
+    *,
+    layers: Sequence[str] | None = None,
+    forward: Forward | None = None,
+    seed: int = 0,
+) -> list[Layer]:
+    """Return the layers that `detect_anomaly_filters` would look at, in forward order.
+
+    Args:
+        model: The network. It comes back exactly as it went in.
+        batch: Images [B, C, H, W], or whatever ``forward`` takes; one or two samples are enough.
+        layers: Glob patterns over layer or module names; ``None`` means every convolution, and the
+            activations and max-pools that follow one.
+        forward: How a batch goes through the model. Default: its images, on the model's device.
+        seed: Seed of the global random state during the pass, which is restored behind it.
+
+    Raises:
+        ValueError: If the model has no 2-D convolution, or a pattern matches no layer; the message
+            lists the names.
+    """
+    found: dict[str, Layer] = {}
+    provenance = Provenance()
+
+    def remember(operation: _Operation) -> None:
+        if operation.kind == "convolution":
+            provenance.record_convolution(operation.owner, operation.maps)
+        elif operation.kind is None or not provenance.tracks(operation.maps):
+            return
+        found[operation.layer_name] = Layer(
+            name=operation.layer_name,
+            module_name=operation.module_name,
+            kind=operation.kind,
+            sources=provenance.sources(operation.maps),
+        )
+
+    with undisturbed(model, seed=seed), _observed(model, remember, provenance):
+        (forward or default_forward(model))(batch)
+    if not any(layer.kind == "convolution" for layer in found.values()):
+        raise ValueError(
+            f"{type(model).__name__} ran no 2-D convolution: anomaly filters are defined on the "
+            "feature maps [B, C, h, w] of convolutional networks"
+        )
+    return _select(list(found.values()), layers)
+
+
+def capture(
+    model: nn.Module,
+    batches: Iterable[Any],
+    consume: MapConsumer,
+    *,
+    forward: Forward | None = None,
+    seed: int = 0,
+) -> None:
+    """Send batches through a model and hand each map over, as soon as it exists.
+
+    Args:
+        model: The network. It comes back exactly as it went in.
+        batches: What goes through it.
+        consume: Called with a layer's name and its maps [B, C, h, w], which it must not keep: an
+            in-place activation may overwrite them right after.
+        forward: How a batch goes through the model. Default: its images, on the model's device.
+        seed: Seed of the global random state during the passes, which is restored behind them.
+    """
+    run = forward or default_forward(model)
+    with undisturbed(model, seed=seed):
+        for batch in batches:
+            with _observed(model, lambda found: consume(found.layer_name, found.maps)):
+                run(batch)
+
+
+def default_forward(model: nn.Module) -> Forward:
+    """Return the forward pass of a batch's images on the device of the model's parameters."""
+    reference = next(iter(model.parameters()), None)
+
+    def forward(batch: Any) -> object:
+        images = find_images(batch)
+        if reference is not None:
+            images = images.to(reference.device, non_blocking=True)
+        return model(images)
+
+    return forward
+
+
+def first_samples(batch: Any, n_samples: int) -> Any:
+    """Cut every tensor of a batch to its first samples; other things in it stay whole."""
+    size = len(find_images(batch))
+
+    def cut(leaf: Any) -> Any:
+        batched = isinstance(leaf, Tensor) and leaf.ndim > 0 and len(leaf) == size
+        return leaf[:n_samples] if batched else leaf
+
+    return tree_map(cut, batch)
+
+
+def _select(found: list[Layer], patterns: Sequence[str] | None) -> list[Layer]:
+    if patterns is None:
+        return found
+
+    def matches(layer: Layer, pattern: str) -> bool:
+        return fnmatchcase(layer.name, pattern) or fnmatchcase(layer.module_name, pattern)
+
+    for pattern in patterns:
+        if not any(matches(layer, pattern) for layer in found):
+            names = ", ".join(layer.name for layer in found)
+            raise ValueError(f"layers: the pattern {pattern!r} matches none of: {names}")
+    return [layer for layer in found if any(matches(layer, pattern) for pattern in patterns)]
+
+
+@dataclass(frozen=True)
+class _Operation:
+    """An operator that ran, with its place in the model."""
+
+    kind: str | None
+    layer_name: str
+    module_name: str
+    owner: str | None
+    maps: Tensor
+
+
+@contextmanager
+def _observed(
+    model: nn.Module,
+    consume: Callable[[_Operation], None],
+    provenance: Provenance | None = None,
+) -> Iterator[None]:
+    """Call ``consume`` for every convolution, activation and max-pool with 4-D output."""
+    running = _RunningModules(model)
+    try:
+        with _Observer(running, consume, provenance):
+            yield
+    finally:
+        running.detach()
+
+
+class _RunningModules:
+    """Knows which of a model's modules is running, by forward hooks."""
+
+    def __init__(self, model: nn.Module) -> None:
+        # A compiled module stands around the original one: the name says nothing of it.
+        names = {
+            module: name.replace("_orig_mod.", "").removesuffix("_orig_mod").rstrip(".")
+            for name, module in model.named_modules()
+        }
+        self._stack: list[tuple[str, nn.Module]] = [("", model)]
+        self._owners = {
+            id(parameter): names[module]
+            for module in names
+            for parameter in module.parameters(recurse=False)
+        }
+        self._handles = []
+        for module, name in names.items():
+            self._handles.append(module.register_forward_pre_hook(self._enter(name)))
+            self._handles.append(module.register_forward_hook(self._leave, always_call=True))
+
+    def detach(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def locate(self, kind: str, operator: str, args: Sequence[Any]) -> tuple[str, str, str | None]:
+        """Return the layer's name, the running module's name, and the owner of the filters."""
+        name, module = self._stack[-1]
+        if kind == "convolution":
+            owner = self._owners.get(id(args[1]))
+            if owner is None and isinstance(module, nn.Conv2d):
+                owner = name  # the filters are computed from parameters, or were cast
+            layer = owner if owner is not None else _join(name, functional_name(operator))
+            return layer or functional_name(operator), name, owner
+        is_leaf = next(module.children(), None) is None
+        has_filters = getattr(module, "weight", None) is not None and operator != "_prelu_kernel"
+        if is_leaf and name and not has_filters:
+            return name, name, None
+        return _join(name, functional_name(operator)), name, None
+
+    def _enter(self, name: str) -> Callable[[nn.Module, Any], None]:
+        def hook(module: nn.Module, inputs: Any) -> None:
+            self._stack.append((name, module))
+
+        return hook
+
+    def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
+        self._stack.pop()
+
+
+class _Observer(TorchDispatchMode):
+    def __init__(
+        self,
+        running: _RunningModules,
+        consume: Callable[[_Operation], None],
+        provenance: Provenance | None,
+    ) -> None:
+        super().__init__()
+        self._running = running
+        self._consume = consume
+        self._provenance = provenance
+        self._calls: Counter[str] = Counter()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        output = func(*args, **kwargs)
+        operator = plain_name(func.overloadpacket.__name__)
+        if self._provenance is not None:
+            self._provenance.record(operator, func, args, kwargs, output)
+        kind = kind_of(operator)
+        maps = output[0] if isinstance(output, tuple) else output
+        if kind is not None and isinstance(maps, Tensor) and maps.ndim == 4:
+            layer, module_name, owner = self._running.locate(kind, operator, args)
+            self._calls[layer] += 1
+            call = self._calls[layer]
+            numbered = layer if call == 1 else f"{layer}#{call}"
+            self._consume(_Operation(kind, numbered, module_name, owner, maps))
+        return output
+
+
+def _join(module_name: str, name: str) -> str:
+    return f"{module_name}.{name}" if module_name else name

@@ -1,0 +1,59 @@
+"""Looking at a model without leaving a trace in it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+
+@contextmanager
+def undisturbed(model: nn.Module, *, seed: int = 0) -> Iterator[None]:
+    """Hold the model in evaluation mode without gradients, and give it back exactly as it was.
+
+    Restored on the way out, whatever happens inside: each submodule's training flag (a frozen
+    BatchNorm stays frozen), every buffer, and the global random state of Python, NumPy and torch.
+    Inside, that state is seeded, so that a model which samples in evaluation mode repeats itself.
+    Compiled modules run eagerly inside: their own code would hide the feature maps.
+
+    Args:
+        model: The model to look at.
+        seed: Seed of the global random state inside.
+    """
+    # Flags are set one by one: train() and eval() may be overridden, and flatten them.
+    training = [(module, module.training) for module in model.modules()]
+    buffers = [(buffer, buffer._version, buffer.detach().clone()) for buffer in model.buffers()]
+    try:
+        for module, _ in training:
+            module.training = False
+        with (
+            _preserved_random_state(seed),
+            torch.no_grad(),
+            torch.compiler.set_stance("force_eager"),
+        ):
+            yield
+    finally:
+        for module, flag in training:
+            module.training = flag
+        with torch.no_grad():
+            for buffer, version, saved in buffers:
+                if buffer._version != version:
+                    buffer.copy_(saved)
+
+
+@contextmanager
+def _preserved_random_state(seed: int) -> Iterator[None]:
+    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed)  # noqa: NPY002
+            yield
+    finally:
+        random.setstate(python_state)
+        np.random.set_state(numpy_state)  # noqa: NPY002

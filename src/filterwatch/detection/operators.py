@@ -1,0 +1,70 @@
+"""Which operators of a forward pass make the maps that the method looks at.
+
+Operators are known by the name that the dispatcher gives them (``aten.relu_`` is ``"relu_"``): one
+place for modules, functional calls and exported graphs alike.
+"""
+
+from __future__ import annotations
+
+CONVOLUTION = frozenset({"convolution", "_convolution", "conv2d"})
+
+# The ReLU and its relatives. Gates (sigmoid) are not among them: they scale maps, they make none.
+ACTIVATION = frozenset(
+    {
+        "relu", "relu6", "hardtanh", "leaky_relu", "rrelu", "prelu", "_prelu_kernel", "elu",
+        "selu", "celu", "gelu", "silu", "mish", "hardswish", "softplus", "threshold", "tanh",
+    }
+)  # fmt: skip
+
+MAX_POOL = frozenset({"max_pool2d", "max_pool2d_with_indices", "adaptive_max_pool2d"})
+
+# Act on each channel by itself and may change its height and width.
+CHANNELWISE = (
+    ACTIVATION
+    | MAX_POOL
+    | frozenset(
+        {
+            "avg_pool2d", "_adaptive_avg_pool2d", "adaptive_avg_pool2d", "mean", "amax",
+            "constant_pad_nd", "reflection_pad2d", "replication_pad2d", "upsample_nearest2d",
+            "upsample_bilinear2d", "upsample_bicubic2d", "native_group_norm", "native_dropout",
+            "dropout", "_to_copy", "clone", "contiguous",
+        }
+    )
+)  # fmt: skip
+
+# Move elements without computing: what they do to a map they do to the tags of its channels.
+MOVEMENT = frozenset(
+    {
+        "view", "_unsafe_view", "reshape", "permute", "transpose", "slice", "select", "narrow",
+        "split", "split_with_sizes", "chunk", "unbind", "cat", "stack", "index", "index_select",
+        "unsqueeze", "squeeze", "expand", "flip", "roll", "repeat", "alias", "detach",
+        "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "native_channel_shuffle", "flatten",
+    }
+)  # fmt: skip
+
+# The name that a functional call is shown under, where it differs from the operator's.
+_SHOWN = {
+    "convolution": "conv2d",
+    "_convolution": "conv2d",
+    "max_pool2d_with_indices": "max_pool2d",
+    "_prelu_kernel": "prelu",
+}
+
+
+def plain_name(operator: str) -> str:
+    """Return an operator's name without the mark of its in-place form: ``relu_`` is ``relu``."""
+    return operator[:-1] if operator.endswith("_") and not operator.endswith("__") else operator
+
+
+def kind_of(name: str) -> str | None:
+    """Return ``"convolution"``, ``"activation"``, ``"max_pool"``, or ``None`` for anything else."""
+    if name in CONVOLUTION:
+        return "convolution"
+    if name in ACTIVATION:
+        return "activation"
+    return "max_pool" if name in MAX_POOL else None
+
+
+def functional_name(name: str) -> str:
+    """Return how a functional call is named in reports: ``F.relu``, ``F.max_pool2d``."""
+    return f"F.{_SHOWN.get(name, name)}"
