@@ -1,0 +1,127 @@
+"""Any folder of images that is sorted by split and class."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
+
+from filterwatch.datamodules._checks import check_channels, check_flag, check_integer
+from filterwatch.datamodules.base import ImageDataModule, LabelledImages, Split
+from filterwatch.datamodules.sources import open_images
+
+_IMAGENET_MEAN = (0.485, 0.456, 0.406)
+_IMAGENET_STD = (0.229, 0.224, 0.225)
+_IMAGENET_GRAY_MEAN = (0.449,)
+_IMAGENET_GRAY_STD = (0.226,)
+
+
+class ImageFolderDataModule(ImageDataModule):
+    """Images in ``root/train/<class>``, and optionally ``root/val`` and ``root/test/<class>``.
+
+    Classes are the folders in ``root/train``, sorted by name. Without ``root/val``, validation
+    images are split off the training images. Without ``root/test``, there is nothing to test on
+    and :meth:`test_dataloader` says so: validation images, which have selected the model, are no
+    substitute.
+
+    Images that fit ``max_memory_bytes`` are decoded once, at the start, and kept in memory; files
+    of one size below ``image_size`` at that size. Others are decoded as they are needed: set
+    ``num_workers`` then. Nothing is written into the folder.
+
+    Args:
+        root: The folder that holds ``train``.
+        image_size: Side in pixels to resize images to by bicubic interpolation (the shorter side
+            is scaled, the longer one cropped); None keeps the stored size, which all images must
+            then share.
+        grayscale: Whether to decode images to one channel instead of three.
+        mean: Mean of each channel, of pixels in ``[0, 1]``; None takes ImageNet's.
+        std: Standard deviation of each channel, likewise.
+        horizontal_flip: Whether augmentation may mirror images; False for digits, letters and
+            whatever else has a left and a right.
+        max_memory_bytes: Most bytes of decoded images to keep in memory, for each of the three
+            folders and in each process; 0 never keeps any. 2 GiB by default.
+        **options: The other arguments of :class:`ImageDataModule`.
+
+    Raises:
+        FileNotFoundError: ``root/train`` does not exist or has no class folders.
+        TypeError: An argument has the wrong type.
+        ValueError: An argument is out of range.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        *,
+        image_size: int | None = None,
+        grayscale: bool = False,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        horizontal_flip: bool = True,
+        max_memory_bytes: int = 2 * 1024**3,
+        **options: Any,
+    ) -> None:
+        super().__init__(image_size=image_size, **options)
+        check_flag("grayscale", grayscale)
+        check_flag("horizontal_flip", horizontal_flip)
+        check_integer("max_memory_bytes", max_memory_bytes, 0)
+        self.root = str(root)
+        self.grayscale = grayscale
+        self.mean = tuple(mean or (_IMAGENET_GRAY_MEAN if grayscale else _IMAGENET_MEAN))
+        self.std = tuple(std or (_IMAGENET_GRAY_STD if grayscale else _IMAGENET_STD))
+        n_channels = 1 if grayscale else 3
+        check_channels("mean", self.mean, n_channels, positive=False)
+        check_channels("std", self.std, n_channels, positive=True)
+        self.horizontal_flip = horizontal_flip
+        self.max_memory_bytes = max_memory_bytes
+        self.class_names = self._find_classes("train")
+
+    def load_split(self, split: Split) -> LabelledImages | None:
+        """Read the images of ``split``, or None where there is no such folder.
+
+        Raises:
+            FileNotFoundError: A class has no training images, or the folder no images at all.
+            ValueError: The folder has a class that is not among the training classes, a file
+                cannot be decoded, or files differ in size and ``image_size`` is None.
+        """
+        folder = Path(self.root, split)
+        if not folder.is_dir():
+            return None
+        unknown = sorted(set(self._find_classes(split)) - set(self.class_names))
+        if unknown:
+            raise ValueError(
+                f"{folder} has classes that {Path(self.root, 'train')} has not: "
+                f"{', '.join(unknown)}. Add them there or remove them here"
+            )
+        files: list[tuple[str, int]] = make_dataset(
+            folder,
+            {name: label for label, name in enumerate(self.class_names)},
+            extensions=IMG_EXTENSIONS,
+            allow_empty=split != "train",
+        )
+        if not files:
+            raise FileNotFoundError(
+                f"{folder} has class folders but no images in them: add images or remove it"
+            )
+        paths = [path for path, _ in files]
+        images = open_images(paths, self.image_size, self.grayscale, self.max_memory_bytes)
+        return LabelledImages(images, torch.tensor([label for _, label in files]))
+
+    def _find_classes(self, split: Split) -> tuple[str, ...]:
+        """Return the sorted names of the class folders of ``split``."""
+        folder = Path(self.root, split)
+        try:
+            names, _ = find_classes(folder)
+        except OSError as error:
+            raise FileNotFoundError(
+                f"root={self.root!r}: no class folders in {folder}. "
+                f"Images are expected as {folder}/<class>/<name>.png (or .jpg, …)"
+            ) from error
+        return tuple(names)
+
+    def _missing(self, split: str) -> str:
+        folder = Path(self.root, split)
+        return (
+            f"There is no folder {folder}, so there are no {split} images: put some into "
+            f"{folder}/<class>, or leave out the {split} run"
+        )
