@@ -82,6 +82,28 @@ def test_validation_and_test_values_are_means_over_samples(tmp_path: Path) -> No
         }
 
 
+def test_two_processes_log_what_one_would(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Warnings are errors here, those about missing synchronisation among them."""
+
+    class PrintCurves(Callback):
+        def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+            print(*(f"{trainer.callback_metrics[name]:.5f}" for name in names), flush=True)
+
+    def curves(**processes: Any) -> list[str]:
+        torch.manual_seed(0)
+        # Weights too slow to change: the training metrics then depend on the samples alone.
+        model = ImageClassifier(tiny_network(), num_classes=3, learning_rate=1e-12)
+        run = trainer(tmp_path, callbacks=[PrintCurves()], **processes)
+        run.fit(model, loader(), loader())
+        return capfd.readouterr().out.splitlines()
+
+    [alone] = curves()
+    assert curves(devices=2, strategy="ddp_fork") == [alone, alone]
+
+
 def test_curves_go_to_the_progress_bar(tmp_path: Path) -> None:
     run = trainer(tmp_path)
     run.fit(ImageClassifier(tiny_network(), num_classes=3), loader(), loader())

@@ -1,0 +1,134 @@
+"""`EpochTable`: what is printed, when, and by whom."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from filterwatch.callbacks.epoch_table import EpochTable
+
+
+class Regression(LightningModule):
+    """Logs losses of known value, once an epoch; the training loss differs between ranks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        loss = 0.25 + self.current_epoch + self.global_rank
+        self.log("train_loss", loss, on_step=False, on_epoch=True, sync_dist=True)
+        return self.layer(batch[0]).sum()
+
+    def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
+        self.log("val_loss", 0.5 + self.current_epoch, sync_dist=True)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.parameters(), lr=0.01)
+
+
+class LateCount(Callback):
+    """Logs a count at the very end of the epoch, as `AnomalyFilterCallback` does."""
+
+    def __init__(self, counts: list[float], first_epoch: int = 0) -> None:
+        self.counts = counts
+        self.first_epoch = first_epoch
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.current_epoch >= self.first_epoch:
+            pl_module.log("anomaly_filters", self.counts[trainer.current_epoch])
+            pl_module.log("anomaly_filters_by_layer/conv1", 1.0)
+
+
+def data() -> DataLoader[Any]:
+    return DataLoader(TensorDataset(torch.zeros(4, 1)), batch_size=2)
+
+
+def fit(folder: Path, callbacks: list[Callback], **arguments: Any) -> None:
+    quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False}
+    options = {"max_epochs": 2, "enable_checkpointing": False, **quiet, **arguments}
+    trainer = Trainer(default_root_dir=folder, accelerator="cpu", callbacks=callbacks, **options)
+    trainer.fit(Regression(), data(), data())
+
+
+def rows(captured: pytest.CaptureFixture[str]) -> list[list[str]]:
+    return [line.split() for line in captured.readouterr().out.splitlines()]
+
+
+@pytest.mark.parametrize("table_first", [True, False])
+def test_shows_this_epochs_values_in_either_order_of_callbacks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], table_first: bool
+) -> None:
+    table = EpochTable(metrics=["train_loss", "val_loss", "anomaly_filters"])
+    callbacks: list[Callback] = [LateCount([7.0, 12.0])]
+    callbacks.insert(0 if table_first else 1, table)
+    fit(tmp_path, callbacks)
+
+    header, *lines = rows(capsys)
+    assert header == ["epoch", "train_loss", "val_loss", "anomaly_filters", "seconds"]
+    assert [line[:-1] for line in lines] == [
+        ["0", "0.2500", "0.5000", "7"],
+        ["1", "1.2500", "1.5000", "12"],
+    ]
+    assert all(float(line[-1]) >= 0 for line in lines)
+
+
+def test_columns_are_aligned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(tmp_path, [EpochTable(), LateCount([7.0, 1200.0])])
+    lines = capsys.readouterr().out.splitlines()
+    assert len({len(line) for line in lines}) == 1
+    for name in ("train_loss", "val_loss", "anomaly_filters"):
+        end = lines[0].index(name) + len(name)
+        assert all(line[end : end + 1] == " " and line[end - 1] != " " for line in lines)
+
+
+def test_without_names_takes_what_is_logged_and_follows_what_comes_later(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit(tmp_path, [EpochTable(), LateCount([0.0, 0.0, 3.0], first_epoch=2)], max_epochs=3)
+    first_header, first, second, second_header, third = rows(capsys)
+    assert set(first_header) == {"epoch", "train_loss", "val_loss", "seconds"}
+    assert set(second_header) == {*first_header, "anomaly_filters"}
+    assert (first[0], second[0], third[0]) == ("0", "1", "2")
+
+
+def test_missing_metric_is_a_dash(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fit(tmp_path, [EpochTable(metrics=["val_loss", "nope"])], check_val_every_n_epoch=2)
+    _, first, second = rows(capsys)
+    assert first[:3] == ["0", "-", "-"]
+    assert second[:3] == ["1", "1.5000", "-"]
+
+
+def test_whole_numbers_until_the_first_fraction(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    count = LateCount([2.0, 0.5, 1.0])
+    fit(tmp_path, [EpochTable(metrics=["anomaly_filters"]), count], max_epochs=3)
+    assert [line[1] for line in rows(capsys)[1:]] == ["2", "0.5000", "1.0000"]
+
+
+def test_each_fit_has_a_table_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = EpochTable(metrics=["train_loss"])
+    fit(tmp_path, [table], max_epochs=1)
+    fit(tmp_path, [table], max_epochs=1)
+    assert [line[0] for line in rows(capsys)] == ["epoch", "0", "epoch", "0"]
+
+
+def test_one_table_for_two_processes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Reading a metric synchronises: if only rank zero read it, both would wait forever."""
+    table = EpochTable(metrics=["train_loss", "val_loss"])
+    fit(tmp_path, [table], devices=2, strategy="ddp_fork")
+    header, *lines = rows(capfd)
+    assert header == ["epoch", "train_loss", "val_loss", "seconds"]
+    assert [line[:-1] for line in lines] == [["0", "0.7500", "0.5000"], ["1", "1.7500", "1.5000"]]
+
+
+def test_empty_list_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one metric"):
+        EpochTable(metrics=[])
