@@ -1,0 +1,64 @@
+"""The ``filterwatch`` command: one table of subcommands, each importing only what it needs."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module, metadata
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """One subcommand.
+
+    Attributes:
+        summary: The line that ``filterwatch --help`` shows.
+        target: ``module:function``, imported when the subcommand is called and not before. The
+            function takes the subcommand's name followed by its arguments.
+    """
+
+    summary: str
+    target: str
+
+    def run(self, args: Sequence[str]) -> None:
+        """Import the function and call it."""
+        module, name = self.target.split(":")
+        function: Callable[[Sequence[str]], None] = getattr(import_module(module), name)
+        function(args)
+
+
+COMMANDS = {
+    "fit": Command("train a model that a config describes", "filterwatch.lightning_cli:run"),
+    "validate": Command("evaluate it on the validation data", "filterwatch.lightning_cli:run"),
+    "test": Command("evaluate it on the test data", "filterwatch.lightning_cli:run"),
+}
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the ``filterwatch`` command.
+
+    Args:
+        args: Command-line arguments without the program's name; ``None`` takes those of the
+            process.
+
+    Raises:
+        SystemExit: After ``--help`` and ``--version``, and with status 2 on arguments that do not
+            parse.
+    """
+    args = sys.argv[1:] if args is None else list(args)
+    # Everything behind the subcommand's name is for the subcommand to parse.
+    command = _parser().parse_args(args[:1]).command
+    COMMANDS[command].run(args)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="filterwatch",
+        description="Watch a CNN's filters while it trains.",
+        epilog="filterwatch COMMAND --help describes a command's own arguments.",
+    )
+    version = metadata.version("filterwatch")
+    parser.add_argument("--version", action="version", version=f"filterwatch {version}")
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
+    for name, command in COMMANDS.items():
+        commands.add_parser(name, help=command.summary, add_help=False)
+    return parser

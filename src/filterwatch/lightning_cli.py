@@ -1,0 +1,69 @@
+"""``filterwatch fit``, ``validate`` and ``test``: LightningCLI that knows our classes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.cli import (
+    ArgsType,
+    LightningArgumentParser,
+    LightningCLI,
+    SaveConfigCallback,
+)
+
+# jsonargparse finds a class by its short name once the class has been imported.
+import filterwatch.callbacks
+import filterwatch.datamodules
+import filterwatch.models  # noqa: F401
+
+
+class SaveConfig(SaveConfigCallback):
+    """Writes the parsed config beside a run's logs; a run without a logger writes none.
+
+    Lightning would put it into the working directory then, over a ``config.yaml`` of the user's.
+    """
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Write the config if there is a log directory."""
+        if trainer.loggers:
+            super().setup(trainer, pl_module, stage)
+
+
+class FilterwatchCLI(LightningCLI):
+    """LightningCLI with three subcommands and one message for what a constructor refuses."""
+
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        """The Trainer's methods on offer, each with the arguments that the CLI fills in."""
+        offered = ("fit", "validate", "test")
+        return {name: LightningCLI.subcommands()[name] for name in offered}
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
+        """Parse arguments; Lightning's own method warns when they come from Python, as here."""
+        self.config: Any = parser.parse_args(args)  # type: ignore[arg-type]  # `run` has a list
+
+    def instantiate_classes(self) -> None:
+        """Build model, data and Trainer; a refused argument ends the program like a wrong option.
+
+        Set ``JSONARGPARSE_DEBUG=true`` for the traceback.
+        """
+        try:
+            super().instantiate_classes()
+        except (TypeError, ValueError) as error:
+            self.parser.error(str(error), error)
+
+
+def run(args: Sequence[str]) -> None:
+    """Run one of the Trainer's subcommands.
+
+    Args:
+        args: The subcommand's name and its arguments.
+    """
+    FilterwatchCLI(
+        args=list(args),
+        seed_everything_default=0,
+        save_config_callback=SaveConfig,
+        # A resumed run writes into the directory of the run it resumes.
+        save_config_kwargs={"overwrite": True},
+        parser_kwargs={"prog": "filterwatch"},
+    )
