@@ -1,1 +1,25 @@
-"""Watch a CNN's filters while it trains."""
+"""Watch a CNN's filters while it trains: which overfit, and because of which samples."""
+
+from importlib.metadata import version
+
+from filterwatch.detection import (
+    AnomalyCriteria,
+    AnomalyFilter,
+    AnomalyReport,
+    Clusterings,
+    LayerReport,
+    cluster_points,
+    detect_anomaly_filters,
+)
+
+__version__ = version("filterwatch")
+
+__all__ = [
+    "AnomalyCriteria",
+    "AnomalyFilter",
+    "AnomalyReport",
+    "Clusterings",
+    "LayerReport",
+    "cluster_points",
+    "detect_anomaly_filters",
+]

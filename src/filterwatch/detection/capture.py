@@ -238,7 +238,7 @@ class _Observer(TorchDispatchMode):
         consume: Callable[[_Operation], None],
         provenance: Provenance | None,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         self._running = running
         self._consume = consume
         self._provenance = provenance

@@ -1,0 +1,21 @@
+"""The method itself, in plain PyTorch: from a model and images to a report."""
+
+from filterwatch.detection.capture import Layer, find_layers
+from filterwatch.detection.clustering import Clusterings, cluster_points
+from filterwatch.detection.criteria import AnomalyCriteria
+from filterwatch.detection.detect import detect_anomaly_filters
+from filterwatch.detection.images import find_images
+from filterwatch.detection.report import AnomalyFilter, AnomalyReport, LayerReport
+
+__all__ = [
+    "AnomalyCriteria",
+    "AnomalyFilter",
+    "AnomalyReport",
+    "Clusterings",
+    "Layer",
+    "LayerReport",
+    "cluster_points",
+    "detect_anomaly_filters",
+    "find_images",
+    "find_layers",
+]

@@ -1,0 +1,242 @@
+"""`cluster_points`: every filter's points clustered, K chosen by the Calinski-Harabasz index."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from filterwatch.detection import fused, gmm, kmeans
+from filterwatch.detection.selection import best_clustering, calinski_harabasz, largest_first
+
+# Problems that one call of the tensor form handles at once: bounds its memory.
+_ELEMENTS_PER_CHUNK = 2**25
+
+
+@dataclass(frozen=True)
+class Clusterings:
+    """The chosen clustering of each filter, and how the other numbers of clusters fared.
+
+    Attributes:
+        labels: Cluster of each sample, [C, N]; 0 is the largest cluster. -1 in a dead filter, whose
+            points are all the same.
+        n_clusters: Number of non-empty clusters, [C]; 0 for a dead filter.
+        cluster_sizes: Samples in each cluster, largest first, padded with 0, [C, max_clusters].
+        ch_index: Calinski-Harabasz index, [C]; NaN for a dead filter.
+        ch_by_k: The index for each K = 2, 3, …, [C, max_clusters - 1]; NaN where undefined.
+        log_likelihood: Mean log-likelihood per sample for each K, [C, max_clusters - 1], in the
+            units of the points as given; NaN for a dead filter.
+        converged: Whether each fit met the tolerance, [C, max_clusters - 1].
+    """
+
+    labels: Tensor
+    n_clusters: Tensor
+    cluster_sizes: Tensor
+    ch_index: Tensor
+    ch_by_k: Tensor
+    log_likelihood: Tensor
+    converged: Tensor
+
+
+def cluster_points(
+    points: Tensor,
+    *,
+    max_clusters: int = 14,
+    regularization: float = 1e-6,
+    tolerance: float = 1e-3,
+    max_iterations: int = 100,
+    seed: int = 0,
+) -> Clusterings:
+    """Cluster each filter's points by Gaussian mixtures of 2 … ``max_clusters`` clusters.
+
+    Each fit starts from k-means (see `kmeans`) and runs expectation maximisation; the clustering
+    with the highest Calinski-Harabasz index is kept (paper, sections 3.1 to 3.3). Points are
+    standardised first, by one scale for both coordinates, so that nothing depends on the
+    activations' unit and rotations change nothing.
+
+    On a CPU the fits run compiled, over torch's number of threads; on other devices in batched
+    tensor operations that never wait for the device.
+
+    Args:
+        points: [C, N, 2], any floating-point precision.
+        max_clusters: Largest K, at least 2 and at most N.
+        regularization: Added to the diagonal of every covariance, as a share of the filter's mean
+            variance.
+        tolerance: A fit ends when a step raises its mean log-likelihood per sample by less.
+        max_iterations: Largest number of steps of a fit.
+        seed: Accepted for the sake of a uniform interface: the start is deterministic.
+
+    Returns:
+        The clusterings, on the device of the points.
+
+    Raises:
+        ValueError: If the points have another shape, hold NaN or infinity, or number fewer than
+            ``max_clusters``; or an argument is out of range.
+    """
+    _validate(points, max_clusters, regularization, tolerance, max_iterations)
+    standardized, scale = _standardize(points.double())
+    alive = scale > 0
+    fit = _fit_compiled if points.device.type == "cpu" else _fit_tensors
+    arguments = (max_clusters, regularization, tolerance, max_iterations)
+    labels, log_likelihood, converged = fit(standardized[alive], *arguments)
+    ch_by_k = torch.stack(
+        [
+            calinski_harabasz(standardized[alive], labels[:, at], at + 2)
+            for at in range(max_clusters - 1)
+        ],
+        dim=1,
+    )
+    best = best_clustering(ch_by_k)
+    chosen = labels[torch.arange(len(labels), device=labels.device), best]
+    chosen, sizes = largest_first(chosen, max_clusters)
+    ch_index = ch_by_k.gather(1, best.unsqueeze(1)).squeeze(1)
+    return Clusterings(
+        labels=_spread(chosen, alive, -1),
+        n_clusters=_spread((sizes > 0).sum(1), alive, 0),
+        cluster_sizes=_spread(sizes, alive, 0),
+        ch_index=_spread(ch_index, alive, torch.nan),
+        ch_by_k=_spread(ch_by_k, alive, torch.nan),
+        # A density in the plane scales with the square of the unit.
+        log_likelihood=_spread(
+            log_likelihood - 2 * scale[alive].log().unsqueeze(1), alive, torch.nan
+        ),
+        converged=_spread(converged, alive, False),
+    )
+
+
+def _validate(
+    points: Tensor, max_clusters: int, regularization: float, tolerance: float, max_iterations: int
+) -> None:
+    if points.ndim != 3 or points.shape[2] != 2 or not points.is_floating_point():
+        raise ValueError(
+            f"points must be floating-point [C, N, 2], got {points.dtype} {list(points.shape)}"
+        )
+    if not bool(torch.isfinite(points).all()):
+        raise ValueError("points hold NaN or infinity: leave those filters out")
+    if max_clusters < 2:
+        raise ValueError(f"max_clusters must be at least 2, got {max_clusters}")
+    if points.shape[1] < max_clusters:
+        raise ValueError(
+            f"{points.shape[1]} samples cannot form max_clusters={max_clusters} clusters: "
+            "use a larger probe, or lower max_clusters"
+        )
+    for name, value in (("regularization", regularization), ("tolerance", tolerance)):
+        if not value > 0:
+            raise ValueError(f"{name} must be positive, got {value}")
+    if max_iterations < 1:
+        raise ValueError(f"max_iterations must be at least 1, got {max_iterations}")
+
+
+def _standardize(points: Tensor) -> tuple[Tensor, Tensor]:
+    """Return points [C, N, 2] of mean 0 and mean variance 1, and the scales [C] that did it.
+
+    A scale of 0 marks a filter whose points are all the same, but for rounding.
+    """
+    largest = points.abs().amax((1, 2), keepdim=True)  # first, so that no square overflows
+    unit = points / largest.where(largest > 0, 1.0)
+    centered = unit - unit.mean(1, keepdim=True)
+    spread = centered.square().mean((1, 2), keepdim=True).sqrt()
+    alive = spread > 1e-12
+    standardized = centered / spread.where(alive, 1.0)
+    return standardized, (spread * largest).where(alive, 0.0).flatten()
+
+
+def _spread(values: Tensor, alive: Tensor, fill: float) -> Tensor:
+    """Put the living filters' values back among all filters."""
+    spread = torch.full(
+        (len(alive), *values.shape[1:]), fill, dtype=values.dtype, device=values.device
+    )
+    spread[alive] = values
+    return spread
+
+
+def _fit_compiled(
+    points: Tensor,
+    max_clusters: int,
+    regularization: float,
+    tolerance: float,
+    max_iterations: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    n_problems, n_samples, _ = points.shape
+    array = points.float().mT.contiguous().numpy()
+    labels = np.empty((n_problems, max_clusters - 1, n_samples), np.int32)
+    log_likelihood = np.empty((n_problems, max_clusters - 1))
+    steps = np.empty((n_problems, max_clusters - 1), np.int64)
+    converged = np.empty((n_problems, max_clusters - 1), np.bool_)
+
+    def work(first: int) -> None:
+        fused.cluster(
+            array,
+            first,
+            min(first + chunk, n_problems),
+            max_clusters,
+            regularization,
+            tolerance,
+            max_iterations,
+            labels,
+            log_likelihood,
+            steps,
+            converged,
+        )
+
+    threads = torch.get_num_threads()
+    # Small chunks, handed out as threads come free: fits differ in length.
+    chunk = max(1, min(8, n_problems // (4 * threads)))
+    starts = range(0, n_problems, chunk)
+    if threads == 1 or len(starts) < 2:
+        for first in starts:
+            work(first)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(work, starts))
+    return (
+        torch.from_numpy(labels),
+        torch.from_numpy(log_likelihood),
+        torch.from_numpy(converged),
+    )
+
+
+def _fit_tensors(
+    points: Tensor,
+    max_clusters: int,
+    regularization: float,
+    tolerance: float,
+    max_iterations: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    chunk = max(1, _ELEMENTS_PER_CHUNK // (points.shape[1] * max_clusters * 3))
+    parts = [
+        _fit_chunk(part, max_clusters, regularization, tolerance, max_iterations)
+        for part in points.split(chunk)
+    ]
+    labels, log_likelihood, converged = (torch.cat(column) for column in zip(*parts, strict=True))
+    return labels, log_likelihood, converged
+
+
+def _fit_chunk(
+    points: Tensor,
+    max_clusters: int,
+    regularization: float,
+    tolerance: float,
+    max_iterations: int,
+) -> tuple[Tensor, Tensor, Tensor]:
+    centers = points.mean(1, keepdim=True)
+    columns = []
+    for n_clusters in range(2, max_clusters + 1):
+        centers = kmeans.lloyd(points, kmeans.grow(points, centers))
+        start, _ = kmeans.assign(points, centers)
+        fit = gmm.fit_mixture(
+            points,
+            torch.nn.functional.one_hot(start, n_clusters).to(points.dtype),
+            regularization=regularization,
+            tolerance=tolerance,
+            max_iterations=max_iterations,
+        )
+        labels = fit.responsibilities.argmax(-1).int()
+        columns.append((labels, fit.log_likelihood, fit.converged))
+    labels, log_likelihood, converged = (
+        torch.stack(column, dim=1) for column in zip(*columns, strict=True)
+    )
+    return labels, log_likelihood, converged

@@ -1,0 +1,229 @@
+"""`detect_anomaly_filters`: the whole method in one call (paper, section 3)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from filterwatch.detection.capture import Forward, Layer, capture, find_layers, first_samples
+from filterwatch.detection.clustering import Clusterings, cluster_points
+from filterwatch.detection.criteria import AnomalyCriteria, flag_anomalies, small_clusters
+from filterwatch.detection.reduction import PCA, LayerReduction
+from filterwatch.detection.report import AnomalyFilter, AnomalyReport, LayerReport
+
+
+def detect_anomaly_filters(
+    model: nn.Module,
+    probe: Tensor | Iterable[Any],
+    *,
+    layers: Sequence[str] | None = None,
+    criteria: AnomalyCriteria | None = None,
+    max_clusters: int = 14,
+    pca: PCA = "filter",
+    seed: int = 0,
+    batch_size: int = 256,
+    forward: Forward | None = None,
+) -> AnomalyReport:
+    """Find the filters whose feature maps isolate a few samples in clusters of their own.
+
+    The probe goes through the model in evaluation mode; each filter's feature maps are reduced to
+    points in the plane, the points clustered, and the clusterings judged by three criteria.
+
+    >>> import torch
+    >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU())
+    >>> images = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    >>> report = detect_anomaly_filters(model, images)
+    >>> list(report.layers)
+    ['0', '1']
+
+    Args:
+        model: Any network with 2-D convolutions. It comes back exactly as it went in: parameters,
+            buffers, each submodule's training flag, hooks, gradients and random state.
+        probe: Held-out images [N, C, H, W], or an iterable of batches (a DataLoader, for instance),
+            each a tensor or a tuple, list or mapping that holds one.
+        layers: Glob patterns over layer or module names. Default: every 2-D convolution, and the
+            ReLU-like activations and max-pools that follow one (the paper's layers).
+        criteria: The thresholds. Default: `AnomalyCriteria()`.
+        max_clusters: Largest number of clusters tried; 2 is the smallest (section 3.3).
+        pca: ``"filter"`` reduces each filter's maps by their own principal components, ``"layer"``
+            by components common to the layer. The paper can be read either way.
+        seed: Seed of everything random inside.
+        batch_size: Images per forward pass, where the probe is one tensor.
+        forward: How a batch of an iterable goes through the model; called as ``forward(batch)``.
+            Default: the batch's images, moved to the model's device.
+
+    Returns:
+        The report. Layers that could not be judged are in its ``skipped``, with the reason.
+
+    Raises:
+        ValueError: If the probe holds fewer samples than ``max_clusters``, or no images; the model
+            has no 2-D convolution; a pattern of ``layers`` matches nothing; ``small_cluster_size``
+            makes every cluster small; or an argument is out of range.
+    """
+    criteria = criteria or AnomalyCriteria()
+    if max_clusters < 2:
+        raise ValueError(f"max_clusters must be at least 2, got {max_clusters}")
+    if pca not in ("filter", "layer"):
+        raise ValueError(f'pca must be "filter" or "layer", got {pca!r}')
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    batches, first = _peek(probe.split(batch_size) if isinstance(probe, Tensor) else probe)
+    found = {
+        layer.name: layer
+        for layer in find_layers(
+            model, _few_samples(first), layers=layers, forward=forward, seed=seed
+        )
+    }
+    reductions = {name: LayerReduction(pca=pca, seed=seed) for name in found}
+    n_samples = _run(model, batches, reductions, forward=forward, seed=seed)
+    if n_samples < max_clusters:
+        raise ValueError(
+            f"a probe of {n_samples} samples cannot form max_clusters={max_clusters} clusters: "
+            "use a larger probe, or lower max_clusters"
+        )
+    limit = criteria.small_cluster_limit(n_samples)
+    points, activations, skipped = _reduce(reductions, n_samples)
+    judged = _judge(
+        {name: found[name] for name in points},
+        points,
+        activations,
+        cluster_points(torch.cat(list(points.values())), max_clusters=max_clusters, seed=seed)
+        if points
+        else None,
+        criteria=criteria,
+        limit=limit,
+    )
+    return AnomalyReport(
+        anomalies=list(_anomalies(judged, limit)),
+        layers=judged,
+        skipped=skipped,
+        n_samples=n_samples,
+        criteria=criteria,
+        small_cluster_limit=limit,
+        settings={"max_clusters": max_clusters, "pca": pca, "seed": seed},
+        isolations=_isolations(judged, limit),
+    )
+
+
+def _peek(batches: Iterable[Any]) -> tuple[Iterator[Any], Any]:
+    iterator = iter(batches)
+    first = next(iterator, None)
+    if first is None:
+        raise ValueError("the probe is empty: give it some held-out images")
+    return chain([first], iterator), first
+
+
+def _few_samples(batch: Any) -> Any:
+    """Cut a batch to two samples, which suffice to find the layers; leave what cannot be cut."""
+    try:
+        return first_samples(batch, 2)
+    except ValueError:
+        return batch
+
+
+def _run(
+    model: nn.Module,
+    batches: Iterable[Any],
+    reductions: dict[str, LayerReduction],
+    *,
+    forward: Forward | None,
+    seed: int,
+) -> int:
+    """Send the probe through the model; return the number of its samples."""
+    seen: Counter[str] = Counter()
+
+    def consume(name: str, maps: Tensor) -> None:
+        if name in reductions:
+            seen[name] += len(maps)
+            reductions[name].add(maps)
+
+    capture(model, batches, consume, forward=forward, seed=seed)
+    # A layer may run on less than every sample, never on more in one call.
+    return max(seen.values(), default=0)
+
+
+def _reduce(
+    reductions: dict[str, LayerReduction], n_samples: int
+) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, str]]:
+    points, activations, skipped = {}, {}, {}
+    for name, reduction in reductions.items():
+        problem = reduction.problem(n_samples)
+        if problem is None:
+            points[name], activations[name] = reduction.finish()
+        else:
+            skipped[name] = problem
+    return points, activations, skipped
+
+
+def _judge(
+    layers: dict[str, Layer],
+    points: dict[str, Tensor],
+    activations: dict[str, Tensor],
+    clusterings: Clusterings | None,
+    *,
+    criteria: AnomalyCriteria,
+    limit: int,
+) -> dict[str, LayerReport]:
+    reports: dict[str, LayerReport] = {}
+    if clusterings is None:
+        return reports
+    stop = 0
+    for name, layer in layers.items():
+        start, stop = stop, stop + len(points[name])
+        sizes = clusterings.cluster_sizes[start:stop].cpu()
+        ch_index = clusterings.ch_index[start:stop].cpu()
+        activation = activations[name].cpu()
+        reports[name] = LayerReport(
+            kind=layer.kind,
+            ch_index=ch_index,
+            n_clusters=clusterings.n_clusters[start:stop].cpu(),
+            cluster_sizes=sizes,
+            activation=activation,
+            is_anomaly=flag_anomalies(sizes, ch_index, activation, limit=limit, criteria=criteria),
+            sources=layer.sources,
+            points=points[name].cpu(),
+            labels=clusterings.labels[start:stop].cpu(),
+        )
+    return reports
+
+
+def _anomalies(layers: dict[str, LayerReport], limit: int) -> Iterator[AnomalyFilter]:
+    for name, layer in layers.items():
+        isolated = _isolated(layer, limit)
+        for channel in layer.is_anomaly.nonzero().flatten().tolist():
+            sizes = layer.cluster_sizes[channel]
+            source = layer.sources[channel]
+            yield AnomalyFilter(
+                layer=name,
+                channel=channel,
+                source_layer=None if source is None else source[0],
+                source_channel=None if source is None else source[1],
+                ch_index=float(layer.ch_index[channel]),
+                n_clusters=int(layer.n_clusters[channel]),
+                cluster_sizes=sizes[sizes > 0].tolist(),
+                activation=float(layer.activation[channel]),
+                outliers=isolated[channel].nonzero().flatten().tolist(),
+            )
+
+
+def _isolations(layers: dict[str, LayerReport], limit: int) -> dict[int, int]:
+    counts: Tensor | int = 0
+    for layer in layers.values():
+        counts = counts + _isolated(layer, limit).sum(0)
+    if isinstance(counts, int):
+        return {}
+    return {index: int(counts[index]) for index in counts.nonzero().flatten().tolist()}
+
+
+def _isolated(layer: LayerReport, limit: int) -> Tensor:
+    """Mark the samples [C, N] that lie in small clusters."""
+    if layer.labels is None:
+        raise ValueError("the layer's labels were not kept")
+    small = small_clusters(layer.cluster_sizes, limit)
+    # A dead filter's labels are -1; its sizes are all 0, so that no cluster of it is small.
+    return small.gather(1, layer.labels.clamp(min=0))

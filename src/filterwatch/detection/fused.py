@@ -1,0 +1,364 @@
+"""The CPU's form of k-means and expectation maximisation: one problem at a time, all in cache.
+
+The same algorithm as in `kmeans` and `gmm`, compiled. Points are read in blocks whose densities fit
+the first-level cache, so that one pass over them does both the E-step and the M-step; the
+exponential is written out, so that the compiler can vectorise it. Arithmetic is float32 on
+standardised points, with differences from each cluster's centre rather than raw moments, and
+float64 sums. Rows are sliced before a loop runs over them: an index that the compiler cannot prove
+to be non-negative keeps it from vectorising.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+from filterwatch.detection.kmeans import MAX_LLOYD_ITERATIONS
+
+Array = NDArray[Any]
+
+_BLOCK = 256
+_LOG_2_PI = math.log(2 * math.pi)
+# Reassociation and fused multiply-adds let reductions vectorise. Infinities stay what they are.
+_FAST = {"reassoc", "contract", "nsz", "arcp", "afn"}
+_SMALLEST = np.float32(-1e30)
+
+
+@intrinsic
+def _float_from_bits(context: Any, bits: Any) -> Any:
+    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.bitcast(args[0], ir.FloatType())
+
+    return types.float32(types.int32), code
+
+
+@njit(inline="always", fastmath=_FAST)
+def _exp(x: Any) -> Any:
+    """Exponential of a float32 that is at most 0, to 2 units in the last place."""
+    x = max(x, np.float32(-87.0))
+    n = np.floor(x * np.float32(1.44269504) + np.float32(0.5))
+    r = x - n * np.float32(0.693359375) + n * np.float32(2.12194440e-4)
+    p = np.float32(1.9875691500e-4)
+    p = p * r + np.float32(1.3981999507e-3)
+    p = p * r + np.float32(8.3334519073e-3)
+    p = p * r + np.float32(4.1665795894e-2)
+    p = p * r + np.float32(1.6666665459e-1)
+    p = p * r + np.float32(5.0000001201e-1)
+    p = p * r * r + r + np.float32(1.0)
+    return p * _float_from_bits((np.int32(n) + np.int32(127)) << np.int32(23))
+
+
+@njit(cache=True, fastmath=_FAST, nogil=True)
+def _assign(
+    x: Array, y: Array, centers: Array, n_clusters: int, labels: Array, distances: Array
+) -> bool:
+    """Find each point's nearest centre; return whether any label changed."""
+    n_samples = x.shape[0]
+    distances[:] = np.float32(1e30)
+    previous = labels.copy()
+    for k in range(n_clusters):
+        center_x, center_y = np.float32(centers[k, 0]), np.float32(centers[k, 1])
+        for i in range(n_samples):
+            dx, dy = x[i] - center_x, y[i] - center_y
+            distance = dx * dx + dy * dy
+            labels[i] = np.int32(k) if distance < distances[i] else labels[i]
+            distances[i] = min(distance, distances[i])
+    changed = 0
+    for i in range(n_samples):
+        changed += labels[i] != previous[i]
+    return changed > 0
+
+
+@njit(cache=True, fastmath=_FAST, nogil=True)
+def _lloyd(
+    x: Array, y: Array, centers: Array, n_clusters: int, labels: Array, distances: Array
+) -> None:
+    sums = np.empty((n_clusters, 3))
+    labels[:] = -1
+    for _ in range(MAX_LLOYD_ITERATIONS):
+        if not _assign(x, y, centers, n_clusters, labels, distances):
+            break
+        sums[:] = 0.0
+        for i in range(x.shape[0]):
+            k = labels[i]
+            sums[k, 0] += 1.0
+            sums[k, 1] += x[i]
+            sums[k, 2] += y[i]
+        for k in range(n_clusters):
+            if sums[k, 0] > 0:
+                centers[k, 0] = sums[k, 1] / sums[k, 0]
+                centers[k, 1] = sums[k, 2] / sums[k, 0]
+    _assign(x, y, centers, n_clusters, labels, distances)
+
+
+@njit(cache=True, fastmath=_FAST, nogil=True)
+def _gain(x: Array, y: Array, distances: Array, at_x: float, at_y: float) -> Any:
+    """Return by how much one more centre lowers the within-cluster scatter."""
+    gain = np.float32(0.0)
+    for i in range(x.shape[0]):
+        dx, dy = x[i] - at_x, y[i] - at_y
+        gain += max(distances[i] - (dx * dx + dy * dy), np.float32(0.0))
+    return gain
+
+
+@njit(cache=True, fastmath=_FAST, nogil=True)
+def _grow(
+    x: Array, y: Array, centers: Array, n_clusters: int, labels: Array, distances: Array
+) -> None:
+    scatter = np.zeros((n_clusters, 4))
+    farthest = np.zeros(n_clusters, np.int64)
+    for i in range(x.shape[0]):
+        k = labels[i]
+        dx, dy = x[i] - centers[k, 0], y[i] - centers[k, 1]
+        scatter[k, 0] += 1.0
+        scatter[k, 1] += dx * dx
+        scatter[k, 2] += dx * dy
+        scatter[k, 3] += dy * dy
+        if labels[farthest[k]] != k or distances[i] > distances[farthest[k]]:
+            farthest[k] = i
+    best = np.float32(-1.0)
+    best_x, best_y = np.float32(0.0), np.float32(0.0)
+    for candidate in range(3):
+        for k in range(n_clusters):
+            if candidate == 0:
+                at_x, at_y = x[farthest[k]], y[farthest[k]]
+            else:
+                size = max(scatter[k, 0], 1.0)
+                xx, xy, yy = scatter[k, 1] / size, scatter[k, 2] / size, scatter[k, 3] / size
+                longest = (xx + yy) / 2 + math.hypot((xx - yy) / 2, xy)
+                length = math.sqrt(max(longest, 0.0)) * (1.0 if candidate == 1 else -1.0)
+                angle = math.atan2(2 * xy, xx - yy) / 2
+                at_x = np.float32(centers[k, 0] + length * math.cos(angle))
+                at_y = np.float32(centers[k, 1] + length * math.sin(angle))
+            gain = _gain(x, y, distances, at_x, at_y)
+            if gain > best:
+                best, best_x, best_y = gain, at_x, at_y
+    centers[n_clusters, 0], centers[n_clusters, 1] = best_x, best_y
+
+
+@njit(cache=True, fastmath=_FAST, nogil=True)
+def _from_labels(
+    x: Array, y: Array, labels: Array, n_clusters: int, regularization: float, mixture: Array
+) -> None:
+    """Take the M-step of a hard clustering. Columns: weight, mean x, y, covariance xx, xy, yy."""
+    n_samples = x.shape[0]
+    mixture[:n_clusters] = 0.0
+    for i in range(n_samples):
+        row = mixture[labels[i]]
+        row[0] += 1.0
+        row[1] += x[i]
+        row[2] += y[i]
+    for k in range(n_clusters):
+        mixture[k, 1:3] /= max(mixture[k, 0], 1.0)
+    for i in range(n_samples):
+        row = mixture[labels[i]]
+        dx, dy = x[i] - row[1], y[i] - row[2]
+        row[3] += dx * dx
+        row[4] += dx * dy
+        row[5] += dy * dy
+    for k in range(n_clusters):
+        mixture[k, 3:] /= max(mixture[k, 0], 1.0)
+        mixture[k, 0] /= n_samples
+        mixture[k, 3] += regularization
+        mixture[k, 5] += regularization
+
+
+@njit(cache=True, fastmath=_FAST, nogil=True)
+def _factorize(mixture: Array, n_clusters: int, factors: Array) -> None:
+    """Fill the inverse Cholesky factors and log norms: x, y, scale x, slope, scale y, log norm."""
+    for k in range(n_clusters):
+        weight, var_x, cov, var_y = mixture[k, 0], mixture[k, 3], mixture[k, 4], mixture[k, 5]
+        scale_x, scale_y = 1 / math.sqrt(var_x), 1 / math.sqrt(var_y - cov * cov / var_x)
+        factors[k, 0], factors[k, 1] = mixture[k, 1], mixture[k, 2]
+        factors[k, 2], factors[k, 3], factors[k, 4] = scale_x, cov / var_x, scale_y
+        log_norm = math.log(scale_x * scale_y) - _LOG_2_PI
+        factors[k, 5] = log_norm + math.log(weight) if weight > 0 else _SMALLEST
+
+
+@njit(cache=True, fastmath=_FAST, nogil=True)
+def _block_densities(x: Array, y: Array, factors: Array, density: Array, peak: Array) -> None:
+    """Fill the joint log densities of a block of points, and each point's largest."""
+    peak[:] = _SMALLEST
+    for k in range(factors.shape[0]):
+        mean_x, mean_y, scale_x = factors[k, 0], factors[k, 1], factors[k, 2]
+        slope, scale_y, log_norm = factors[k, 3], factors[k, 4], factors[k, 5]
+        row = density[k][: x.shape[0]]
+        for i in range(x.shape[0]):
+            dx, dy = x[i] - mean_x, y[i] - mean_y
+            z_x, z_y = dx * scale_x, (dy - dx * slope) * scale_y
+            value = log_norm - np.float32(0.5) * (z_x * z_x + z_y * z_y)
+            row[i] = value
+            peak[i] = max(peak[i], value)
+
+
+@njit(cache=True, fastmath=_FAST, nogil=True)
+def _block_expectation(density: Array, peak: Array, total: Array) -> float:
+    """Turn log densities into densities relative to the peak; return the log-likelihood's sum.
+
+    ``total`` is left as the factor that makes them responsibilities.
+    """
+    total[:] = 0.0
+    for k in range(density.shape[0]):
+        row = density[k][: peak.shape[0]]
+        for i in range(peak.shape[0]):
+            value = _exp(row[i] - peak[i])
+            row[i] = value
+            total[i] += value
+    log_likelihood = 0.0
+    # Each total lies in [1, K]: the logarithm of a product of 64 saves 63 logarithms.
+    for at in range(0, peak.shape[0], 64):
+        product = 1.0
+        for value in total[at : at + 64]:
+            product *= value
+        log_likelihood += math.log(product)
+    for i in range(peak.shape[0]):
+        log_likelihood += peak[i]
+        total[i] = np.float32(1.0) / total[i]
+    return log_likelihood
+
+
+@njit(cache=True, fastmath=_FAST, nogil=True)
+def _block_moments(
+    x: Array, y: Array, factors: Array, density: Array, scale: Array, moments: Array
+) -> None:
+    """Add a block's responsibility-weighted moments around each cluster's mean."""
+    for k in range(factors.shape[0]):
+        mean_x, mean_y = factors[k, 0], factors[k, 1]
+        row = density[k][: x.shape[0]]
+        m, m_x, m_y = np.float32(0), np.float32(0), np.float32(0)
+        m_xx, m_xy, m_yy = np.float32(0), np.float32(0), np.float32(0)
+        for i in range(x.shape[0]):
+            responsibility = row[i] * scale[i]
+            dx, dy = x[i] - mean_x, y[i] - mean_y
+            r_x, r_y = responsibility * dx, responsibility * dy
+            m += responsibility
+            m_x += r_x
+            m_y += r_y
+            m_xx += r_x * dx
+            m_xy += r_x * dy
+            m_yy += r_y * dy
+        sums = moments[k]
+        sums[0] += m
+        sums[1] += m_x
+        sums[2] += m_y
+        sums[3] += m_xx
+        sums[4] += m_xy
+        sums[5] += m_yy
+
+
+@njit(cache=True, fastmath=_FAST, nogil=True)
+def _fit(
+    x: Array,
+    y: Array,
+    mixture: Array,
+    n_clusters: int,
+    regularization: float,
+    tolerance: float,
+    max_iterations: int,
+    labels: Array,
+) -> tuple[float, int, bool]:
+    """Iterate from a mixture, in place; return log-likelihood, number of M-steps, converged."""
+    n_samples = x.shape[0]
+    factors = np.empty((n_clusters, 6), np.float32)
+    density = np.empty((n_clusters, _BLOCK), np.float32)
+    peak, total = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
+    moments = np.empty((n_clusters, 6))
+    previous = -1e300
+    steps = 0
+    while True:
+        _factorize(mixture, n_clusters, factors)
+        moments[:] = 0.0
+        log_likelihood = 0.0
+        for start in range(0, n_samples, _BLOCK):
+            block_x, block_y = x[start : start + _BLOCK], y[start : start + _BLOCK]
+            size = block_x.shape[0]
+            _block_densities(block_x, block_y, factors, density, peak[:size])
+            log_likelihood += _block_expectation(density, peak[:size], total[:size])
+            _block_moments(block_x, block_y, factors, density, total[:size], moments)
+        log_likelihood /= n_samples
+        converged = abs(log_likelihood - previous) < tolerance
+        if converged or steps == max_iterations:
+            break
+        previous = log_likelihood
+        steps += 1
+        for k in range(n_clusters):
+            mass = moments[k, 0] + 1e-14
+            shift_x, shift_y = moments[k, 1] / mass, moments[k, 2] / mass
+            mixture[k, 0] = mass / n_samples
+            # The moments were taken around the means that the densities used.
+            mixture[k, 1] = factors[k, 0] + shift_x
+            mixture[k, 2] = factors[k, 1] + shift_y
+            xx = moments[k, 3] / mass - shift_x * shift_x
+            yy = moments[k, 5] / mass - shift_y * shift_y
+            mixture[k, 3] = max(xx, 0.0) + regularization
+            mixture[k, 4] = moments[k, 4] / mass - shift_x * shift_y
+            mixture[k, 5] = max(yy, 0.0) + regularization
+            # Rounding must not leave a covariance indefinite.
+            limit = math.sqrt(
+                max(mixture[k, 3] * mixture[k, 5] - regularization * regularization, 0.0)
+            )
+            mixture[k, 4] = min(max(mixture[k, 4], -limit), limit)
+    for start in range(0, n_samples, _BLOCK):
+        block_x, block_y = x[start : start + _BLOCK], y[start : start + _BLOCK]
+        size = block_x.shape[0]
+        _block_densities(block_x, block_y, factors, density, peak[:size])
+        block_labels = labels[start : start + _BLOCK]
+        for k in range(n_clusters - 1, -1, -1):
+            row = density[k][:size]
+            for i in range(size):
+                block_labels[i] = np.int32(k) if row[i] == peak[i] else block_labels[i]
+    return log_likelihood, steps, converged
+
+
+@njit(cache=True, fastmath=_FAST, nogil=True)
+def cluster(
+    points: Array,
+    first: int,
+    stop: int,
+    max_clusters: int,
+    regularization: float,
+    tolerance: float,
+    max_iterations: int,
+    labels: Array,
+    log_likelihood: Array,
+    steps: Array,
+    converged: Array,
+) -> None:
+    """Fit K = 2 … ``max_clusters`` for the problems ``first`` … ``stop`` - 1.
+
+    Args:
+        points: Standardised, float32 [P, 2, N].
+        first: First problem.
+        stop: One past the last.
+        max_clusters: Largest K.
+        regularization: Added to every covariance's diagonal.
+        tolerance: Least gain in mean log-likelihood that keeps a fit going.
+        max_iterations: Largest number of steps.
+        labels: Filled, int32 [P, max_clusters - 1, N].
+        log_likelihood: Filled, float64 [P, max_clusters - 1].
+        steps: Filled, int64 [P, max_clusters - 1].
+        converged: Filled, bool [P, max_clusters - 1].
+    """
+    n_samples = points.shape[2]
+    centers = np.empty((max_clusters, 2))
+    nearest, distances = np.empty(n_samples, np.int32), np.empty(n_samples, np.float32)
+    mixture = np.empty((max_clusters, 6))
+    for problem in range(first, stop):
+        x, y = points[problem, 0], points[problem, 1]
+        centers[:] = 0.0
+        _lloyd(x, y, centers, 1, nearest, distances)
+        for n_clusters in range(2, max_clusters + 1):
+            _grow(x, y, centers, n_clusters - 1, nearest, distances)
+            _lloyd(x, y, centers, n_clusters, nearest, distances)
+            _from_labels(x, y, nearest, n_clusters, regularization, mixture)
+            at = n_clusters - 2
+            log_likelihood[problem, at], steps[problem, at], converged[problem, at] = _fit(
+                x, y, mixture, n_clusters, regularization, tolerance, max_iterations,
+                labels[problem, at],
+            )  # fmt: skip
