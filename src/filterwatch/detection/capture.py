@@ -38,12 +38,14 @@ class Layer:
         kind: ``"convolution"``, ``"activation"`` or ``"max_pool"``.
         sources: For each channel the convolution filter behind it as (module name, index), or
             ``None`` where there is no single one.
+        map_bytes: Memory that the layer's maps take for one sample, in float32 or better.
     """
 
     name: str
     module_name: str
     kind: str
     sources: list[tuple[str, int] | None]
+    map_bytes: int
 
 
 def find_layers(
@@ -81,6 +83,7 @@ def find_layers(
             module_name=operation.module_name,
             kind=operation.kind,
             sources=provenance.sources(operation.maps),
+            map_bytes=operation.maps[0].numel() * max(operation.maps.element_size(), 4),
         )
 
     with undisturbed(model, seed=seed), _observed(model, remember, provenance):

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
+from filterwatch.detection.budget import plan_ranks
 from filterwatch.detection.capture import Forward, Layer, capture, find_layers, first_samples
 from filterwatch.detection.clustering import Clusterings, cluster_points
 from filterwatch.detection.criteria import AnomalyCriteria, flag_anomalies, small_clusters
+from filterwatch.detection.images import find_images
 from filterwatch.detection.reduction import PCA, LayerReduction
 from filterwatch.detection.report import AnomalyFilter, AnomalyReport, LayerReport
+
+# A group of filters is reduced in this share of the memory budget: it is copied a few times.
+_GROUPS = 8
 
 
 def detect_anomaly_filters(
@@ -27,6 +32,7 @@ def detect_anomaly_filters(
     pca: PCA = "filter",
     seed: int = 0,
     batch_size: int = 256,
+    memory_budget: int = 2**30,
     forward: Forward | None = None,
 ) -> AnomalyReport:
     """Find the filters whose feature maps isolate a few samples in clusters of their own.
@@ -54,6 +60,9 @@ def detect_anomaly_filters(
             by components common to the layer. The paper can be read either way.
         seed: Seed of everything random inside.
         batch_size: Images per forward pass, where the probe is one tensor.
+        memory_budget: Bytes that the maps kept between batches may take; beside it come the model's
+            own maps. Layers that do not fit are kept as a truncated factorisation of their maps.
+            A probe that goes through in one batch needs a fraction of it.
         forward: How a batch of an iterable goes through the model; called as ``forward(batch)``.
             Default: the batch's images, moved to the model's device.
 
@@ -72,22 +81,36 @@ def detect_anomaly_filters(
         raise ValueError(f'pca must be "filter" or "layer", got {pca!r}')
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    batches, first = _peek(probe.split(batch_size) if isinstance(probe, Tensor) else probe)
-    found = {
-        layer.name: layer
-        for layer in find_layers(
-            model, _few_samples(first), layers=layers, forward=forward, seed=seed
-        )
-    }
-    reductions = {name: LayerReduction(pca=pca, seed=seed) for name in found}
-    n_samples = _run(model, batches, reductions, forward=forward, seed=seed)
+    if memory_budget < 1:
+        raise ValueError(f"memory_budget must be a positive number of bytes, got {memory_budget}")
+    batches, n_samples = _count(probe, batch_size)
     if n_samples < max_clusters:
         raise ValueError(
             f"a probe of {n_samples} samples cannot form max_clusters={max_clusters} clusters: "
             "use a larger probe, or lower max_clusters"
         )
     limit = criteria.small_cluster_limit(n_samples)
-    points, activations, skipped = _reduce(reductions, n_samples)
+    batches, first = _peek(batches)
+    few = _few_samples(first)
+    found = {
+        layer.name: layer
+        for layer in find_layers(model, few, layers=layers, forward=forward, seed=seed)
+    }
+    ranks = plan_ranks(
+        {name: layer.map_bytes for name, layer in found.items()}, n_samples, memory_budget
+    )
+    reductions = {
+        name: LayerReduction(
+            n_samples=n_samples,
+            pca=pca,
+            rank=ranks[name],
+            group_bytes=memory_budget // _GROUPS,
+            seed=seed,
+        )
+        for name in found
+    }
+    _run(model, batches, reductions, forward=forward, seed=seed)
+    points, activations, skipped = _reduce(reductions)
     judged = _judge(
         {name: found[name] for name in points},
         points,
@@ -110,11 +133,20 @@ def detect_anomaly_filters(
     )
 
 
+def _count(probe: Tensor | Iterable[Any], batch_size: int) -> tuple[Iterable[Any], int]:
+    """Return the probe's batches and its number of samples."""
+    if isinstance(probe, Tensor):
+        return probe.split(batch_size), len(probe)
+    if isinstance(probe, DataLoader) and not probe.drop_last and isinstance(probe.dataset, Sized):
+        sampler = probe.sampler
+        return probe, len(sampler) if isinstance(sampler, Sized) else len(probe.dataset)
+    batches = list(probe)
+    return batches, sum(len(find_images(batch)) for batch in batches)
+
+
 def _peek(batches: Iterable[Any]) -> tuple[Iterator[Any], Any]:
     iterator = iter(batches)
-    first = next(iterator, None)
-    if first is None:
-        raise ValueError("the probe is empty: give it some held-out images")
+    first = next(iterator)
     return chain([first], iterator), first
 
 
@@ -133,26 +165,20 @@ def _run(
     *,
     forward: Forward | None,
     seed: int,
-) -> int:
-    """Send the probe through the model; return the number of its samples."""
-    seen: Counter[str] = Counter()
-
+) -> None:
     def consume(name: str, maps: Tensor) -> None:
         if name in reductions:
-            seen[name] += len(maps)
             reductions[name].add(maps)
 
     capture(model, batches, consume, forward=forward, seed=seed)
-    # A layer may run on less than every sample, never on more in one call.
-    return max(seen.values(), default=0)
 
 
 def _reduce(
-    reductions: dict[str, LayerReduction], n_samples: int
+    reductions: dict[str, LayerReduction],
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, str]]:
     points, activations, skipped = {}, {}, {}
     for name, reduction in reductions.items():
-        problem = reduction.problem(n_samples)
+        problem = reduction.problem()
         if problem is None:
             points[name], activations[name] = reduction.finish()
         else:

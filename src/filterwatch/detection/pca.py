@@ -34,7 +34,8 @@ def principal_components(
     if tolerance is None:
         tolerance = 1e-5 if samples.dtype == torch.float32 else 1e-13
     # First to unit size, so that no square leaves the range of the precision.
-    largest = samples.abs().amax((1, 2), keepdim=True)
+    smallest, largest = samples.flatten(1).aminmax(dim=1, keepdim=True)
+    largest = largest.maximum(-smallest).unsqueeze(2)
     samples.div_(largest.where(largest > 0, 1.0)).sub_(samples.mean(1, keepdim=True))
     variance = torch.linalg.vector_norm(samples, dim=(1, 2), dtype=torch.float64).square()
     block = _leading_block(samples, min(_BLOCK, width, n_samples), tolerance, seed)
