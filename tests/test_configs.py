@@ -30,9 +30,9 @@ def _seed_stays_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def image_folder(tmp_path: Path) -> Path:
-    """Ten classes of six images each, in ``tmp_path / "images" / "train"``."""
+    """Ten classes of ten images each, in ``tmp_path / "images" / "train"``."""
     generator = torch.Generator().manual_seed(0)
-    for number in range(60):
+    for number in range(100):
         folder = tmp_path / "images" / "train" / f"class{number % 10}"
         folder.mkdir(parents=True, exist_ok=True)
         pixels = torch.randint(256, (3, 40, 48), generator=generator, dtype=torch.uint8)
@@ -114,10 +114,12 @@ def test_model_takes_its_data(
     monkeypatch.setattr(DownloadedDataModule, "load_split", without_download)
     monkeypatch.chdir(tmp_path)
     fast = [
-        *("--trainer.fast_dev_run=1", "--trainer.accelerator=cpu", "--trainer.callbacks=null"),
+        *("--trainer.fast_dev_run=1", "--trainer.accelerator=cpu"),
         *("--trainer.enable_progress_bar=false", "--trainer.enable_model_summary=false"),
         *("--data.batch_size=2", "--data.num_workers=0"),
     ]
+    if "alexnet" in path or "resnet18" in path:
+        fast.append("--trainer.callbacks=null")  # thousands of maps would take seconds to cluster
     if "--data.root" in command(path):
         fast += ["--data.root", str(image_folder)]
     main(["fit", "--config", str(ROOT / path), *fast])
