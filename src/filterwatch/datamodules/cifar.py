@@ -1,6 +1,5 @@
 """CIFAR-10 and CIFAR-100."""
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -51,12 +50,6 @@ class CIFAR10DataModule(DownloadedDataModule):
     def to_tensor(self, data: Any) -> Tensor:
         """Bring an array ``[N, H, W, C]`` to a tensor ``[N, C, H, W]``."""
         return torch.from_numpy(data).permute(0, 3, 1, 2).contiguous()
-
-    def _open(self, train: bool, download: bool) -> Any:
-        with warnings.catch_warnings():
-            # The files were pickled by an old NumPy, in a way that NumPy 2.4 warns about.
-            warnings.filterwarnings("ignore", message=r"dtype\(\): align should be passed")
-            return super()._open(train, download)
 
 
 class CIFAR100DataModule(CIFAR10DataModule):

@@ -32,9 +32,9 @@ class DownloadedDataModule(ImageDataModule):
 
     def __init__(self, root: str = "data", **options: Any) -> None:
         super().__init__(**options)
-        if Path(root).is_file():
-            raise ValueError(f"root={str(root)!r} is a file: pass a folder")
-        self.root = str(root)
+        self.root = str(Path(root).expanduser())
+        if Path(self.root).is_file():
+            raise ValueError(f"root={root!r} is a file: pass a folder")
 
     @property
     @abstractmethod

@@ -65,7 +65,7 @@ class ImageFolderDataModule(ImageDataModule):
         check_flag("grayscale", grayscale)
         check_flag("horizontal_flip", horizontal_flip)
         check_integer("max_memory_bytes", max_memory_bytes, 0)
-        self.root = str(root)
+        self.root = str(Path(root).expanduser())
         self.grayscale = grayscale
         self.mean = tuple(mean or (_IMAGENET_GRAY_MEAN if grayscale else _IMAGENET_MEAN))
         self.std = tuple(std or (_IMAGENET_GRAY_STD if grayscale else _IMAGENET_STD))

@@ -1,0 +1,312 @@
+"""`AnomalyFilterCallback`: the number of anomaly filters as a training metric."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Literal
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from rich.console import Console
+
+from filterwatch.callbacks.agreement import first_process_outcome
+from filterwatch.callbacks.arguments import check_arguments, check_probe_size, smallest_probe
+from filterwatch.callbacks.evaluation import evaluation_stage, run_step, tried_step
+from filterwatch.callbacks.monitors import warn_about_early_readers
+from filterwatch.callbacks.probe import Probe, ProbeSource, find_source, take_probe
+from filterwatch.callbacks.record import Record, log_metrics, show_monitors
+from filterwatch.callbacks.summary import summary_table
+from filterwatch.callbacks.warn_once import WarnOnce
+from filterwatch.detection import (
+    AnomalyCriteria,
+    AnomalyReport,
+    detect_anomaly_filters,
+    find_images,
+    find_layers,
+)
+from filterwatch.detection.isolation import undisturbed
+
+
+class AnomalyFilterCallback(Callback):
+    """Counts a CNN's anomaly filters at the end of each epoch and logs the count like a loss.
+
+    Logged, the same on every process:
+
+    - ``anomaly_filters``: flagged (layer, channel) maps; also in the progress bar,
+    - ``anomaly_filters_distinct``: the distinct convolution filters behind them,
+    - ``anomaly_filters_by_layer/<layer>``: flagged maps of one layer,
+    - ``outlier_samples``: samples of the probe that a flagged filter isolates,
+    - ``anomaly_filters_seconds``: what the newest probe cost.
+
+    The probe is a fixed set of samples, taken once: from ``probe_dataloader()`` of the datamodule
+    where there is one, else at random from the data set of the first validation dataloader, the
+    classes in proportion, whatever ``limit_val_batches`` says. It goes through the network in
+    evaluation mode, by way of the module's transfer hooks and in the Trainer's precision, and
+    leaves no trace: training goes on bit by bit as it would without the callback.
+
+    ``EarlyStopping`` and ``ModelCheckpoint`` read this epoch's value, wherever they stand in the
+    list. With ``val_check_interval`` below 1 or ``check_val_every_n_epoch`` above 1 they read too
+    early, unless given ``check_on_train_epoch_end=True`` and ``save_on_train_epoch_end=True``.
+
+    A failure while watching warns, and training goes on with the last values logged again.
+
+    Example::
+
+        trainer = Trainer(callbacks=[AnomalyFilterCallback(), EarlyStopping("anomaly_filters")])
+
+    For a module whose ``forward`` does not take the images of a batch, say how a batch goes
+    through it::
+
+        class DiscriminatorWatch(AnomalyFilterCallback):
+            def probe_step(self, pl_module, batch):
+                return pl_module.discriminator(batch["real"])
+
+    Args:
+        probe_size: Number of samples in the probe. A source with fewer is taken whole, and
+            ``fast_dev_run`` takes no more than the method needs.
+        layers: Glob patterns over module names; ``None`` means every convolution, and the
+            activations and max-pools that follow one.
+        criteria: Thresholds of the method; ``None`` means ``AnomalyCriteria()``.
+        max_clusters: Largest number of clusters tried for a filter, at least 2.
+        every_n_epochs: Probe in epochs divisible by this number, and in the first that is watched;
+            in between the last values are logged again.
+        seed: Seed of the choice of samples and of the clustering, from 0 to 2**32 - 1.
+        strict: Whether a failure while watching ends the training.
+        pca: ``"filter"`` reduces each filter's maps to their own two principal components,
+            ``"layer"`` to those that a layer's filters share.
+        batch_size: Number of samples in one forward pass.
+        probe: Where samples come from instead of the validation data: images [N, C, H, W], a data
+            set, a dataloader or another iterable of batches; ``"train"`` takes training samples,
+            which are never taken unless asked for.
+        prefix: Begins the name of every metric, and so tells several of these callbacks apart.
+        print_summary: Whether to print a table at the end of the fit.
+
+    Attributes:
+        report: The newest `AnomalyReport`; ``None`` before the first, also after a resume. Points
+            and labels are in the first process's alone.
+        history: One dict a probe with ``epoch``, ``count``, ``distinct``, ``by_layer`` and
+            ``outlier_samples``; kept in checkpoints.
+        record: The history with what each probe cost, and which maps the newest one flagged.
+        probe_indices: The probe's samples as indices of their data set, ``None`` where that has
+            none; kept in checkpoints, so that a resumed run takes the same.
+        samples: The `Probe` while a fit runs.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range; at the start of a fit, if there is nothing to
+            probe with, the module cannot run the probe or has no convolution, ``layers`` matches
+            nothing, or the probe is too small for ``max_clusters`` or the criteria.
+    """
+
+    def __init__(
+        self,
+        probe_size: int = 1000,
+        layers: Sequence[str] | None = None,
+        criteria: AnomalyCriteria | None = None,
+        max_clusters: int = 14,
+        every_n_epochs: int = 1,
+        seed: int = 0,
+        strict: bool = False,
+        pca: Literal["filter", "layer"] = "filter",
+        batch_size: int = 256,
+        probe: ProbeSource = None,
+        prefix: str = "",
+        print_summary: bool = True,
+    ) -> None:
+        super().__init__()
+        self.probe_size = probe_size
+        self.layers = layers
+        self.criteria = AnomalyCriteria() if criteria is None else criteria
+        self.max_clusters = max_clusters
+        self.every_n_epochs = every_n_epochs
+        self.seed = seed
+        self.strict = strict
+        self.pca = pca
+        self.batch_size = batch_size
+        self.probe = probe
+        self.prefix = prefix
+        self.print_summary = print_summary
+        check_arguments(vars(self))
+
+        self.report: AnomalyReport | None = None
+        self.record = Record()
+        self.probe_indices: list[int] | None = None
+        self.samples: Probe | None = None
+        self._dataset_size: int | None = None
+        self._layers: list[str] = []
+        self._warnings = WarnOnce()
+        self._restored = False
+        self._earlier_probes = 0
+        self._fit_started = 0.0
+        self._fit_seconds = 0.0
+
+    def probe_step(self, pl_module: LightningModule, batch: Any) -> object:
+        """Send a batch of the probe through the network: the one method to override.
+
+        Args:
+            pl_module: The module, in evaluation mode and without gradients.
+            batch: A batch of the probe as the module's transfer hooks leave it.
+
+        Returns:
+            Anything: all that counts is which layers ran.
+        """
+        return pl_module(find_images(batch))
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One dict a probe, see `Record`."""
+        return self.record.history
+
+    @property
+    def state_key(self) -> str:
+        """Identifies the state in a checkpoint: only what counts alike continues a history."""
+        return self._generate_state_key(
+            prefix=self.prefix,
+            probe_size=self.probe_size,
+            layers=None if self.layers is None else list(self.layers),
+            criteria=self.criteria,
+            max_clusters=self.max_clusters,
+            pca=self.pca,
+            seed=self.seed,
+        )
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse two callbacks that would log under the same names."""
+        for other in trainer.callbacks:  # type: ignore[attr-defined]
+            namesake = isinstance(other, AnomalyFilterCallback) and other.prefix == self.prefix
+            if namesake and other is not self:
+                raise ValueError(
+                    f"two {type(self).__name__} would log under the same names, with "
+                    f"prefix={self.prefix!r}: give each a prefix of its own"
+                )
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Take the probe, and try the module on a sample or two of it."""
+        self._fit_started = time.perf_counter()
+        # Neither a previous fit's epochs, nor those that a resumed one goes through again.
+        self.record.keep_before(trainer.current_epoch)
+        self._earlier_probes = len(self.history)
+        self.report = None
+        # A data set may draw from the global random state, as random transforms do.
+        with undisturbed(pl_module, seed=self.seed), evaluation_stage(trainer):
+            self.samples = self._take_probe(trainer)
+        check_probe_size(self.samples.n_samples, self.max_clusters, self.criteria)
+        self.probe_indices = self.samples.indices
+        self._dataset_size = self.samples.dataset_size
+        with evaluation_stage(trainer):
+            layers = find_layers(
+                pl_module,
+                self.samples.first_samples,
+                layers=self.layers,
+                forward=tried_step(trainer, pl_module, self.probe_step),
+            )
+        self._layers = [layer.name for layer in layers]
+        metrics = self.record.metrics(self._layers)
+        warn_about_early_readers(trainer, {self.prefix + name for name in metrics})
+        if self._restored:
+            self._make_up_for(trainer, pl_module, trainer.current_epoch - 1)
+        self._restored = False
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Probe the network where it is due, and log."""
+        if trainer.current_epoch % self.every_n_epochs == 0 or not self.history:
+            self._probe_network(trainer, pl_module, trainer.current_epoch)
+        metrics = self.record.metrics(self._layers)
+        if self.history:
+            log_metrics(pl_module, self.prefix, metrics)
+        else:
+            show_monitors(trainer, self.prefix, metrics)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop the clock."""
+        self._fit_seconds = time.perf_counter() - self._fit_started
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the summary, now that the progress bar is gone, and let go of the samples."""
+        if self.print_summary and self.report is not None and trainer.is_global_zero:
+            summary = summary_table(
+                self.history,
+                self.report,
+                self.samples,
+                probe_seconds=self.record.seconds[self._earlier_probes :],
+                fit_seconds=self._fit_seconds,
+            )
+            Console().print(summary)
+        self.samples = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the record and the samples' indices as plain values."""
+        return {
+            **self.record.state_dict(),
+            "probe_indices": self.probe_indices,
+            "dataset_size": self._dataset_size,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned; what is missing there starts anew."""
+        self.record.load_state_dict(state_dict)
+        self.probe_indices = state_dict.get("probe_indices")
+        self._dataset_size = state_dict.get("dataset_size")
+        self._restored = True
+
+    def _take_probe(self, trainer: Trainer) -> Probe:
+        loader, source = find_source(trainer, self.probe)
+        size = self.probe_size
+        if trainer.fast_dev_run:  # type: ignore[attr-defined]
+            size = min(size, smallest_probe(self.max_clusters, self.criteria))
+        return take_probe(
+            trainer,
+            loader,
+            source,
+            size=size,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            # Only a resumed run goes on with the same data; another fit may have another split.
+            indices=self.probe_indices if self._restored else None,
+            dataset_size=self._dataset_size,
+        )
+
+    def _make_up_for(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
+        """Probe for an epoch whose end went missing between a checkpoint and the resumed run.
+
+        A checkpoint written behind the last batch of an epoch has its weights, but not its probe,
+        and Lightning goes on with the next epoch.
+        """
+        due = epoch >= 0 and epoch % self.every_n_epochs == 0
+        if due and all(entry["epoch"] != epoch for entry in self.history):
+            self._probe_network(trainer, pl_module, epoch)
+
+    def _probe_network(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
+        """Make a new report; where that fails, everything stays as it was."""
+        started = time.perf_counter()
+        outcome = first_process_outcome(trainer, partial(self._detect, trainer, pl_module))
+        if isinstance(outcome, Exception):
+            if self.strict:
+                raise outcome
+            reason = f"{type(outcome).__name__}: {outcome}"
+            self._warnings.warn(
+                re.sub(r"\d+", "", reason),  # amounts of memory differ each time
+                f"AnomalyFilterCallback could not probe the network in epoch {epoch}; training "
+                f"goes on, and the last values are logged again. {reason}",
+            )
+            return
+        for layer, reason in outcome.skipped.items():
+            self._warnings.warn(layer, f"AnomalyFilterCallback skips the layer {layer}: {reason}")
+        self.report = outcome
+        self.record.add(epoch, outcome, time.perf_counter() - started)
+
+    def _detect(self, trainer: Trainer, pl_module: LightningModule) -> AnomalyReport:
+        assert self.samples is not None
+        with evaluation_stage(trainer):
+            return detect_anomaly_filters(
+                pl_module,
+                self.samples.batches,
+                layers=self.layers,
+                criteria=self.criteria,
+                max_clusters=self.max_clusters,
+                pca=self.pca,
+                seed=self.seed,
+                forward=lambda batch: run_step(trainer, pl_module, batch, self.probe_step),
+            )

@@ -1,0 +1,104 @@
+"""What the probes of a run found, as plain values: for the log, the history and checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule, Trainer
+
+from filterwatch.detection import AnomalyReport
+
+NAME = "anomaly_filters"
+
+# Stands in for a count that is not known yet. Finite, so that EarlyStopping goes on, and more than
+# any network has, so that a monitor with mode="min" never takes it for the best.
+UNKNOWN = 2.0**24
+
+
+@dataclass
+class Record:
+    """The probes so far.
+
+    Attributes:
+        history: One dict a probe: ``epoch``, ``count``, ``distinct``, ``by_layer``,
+            ``outlier_samples``.
+        seconds: What each of them cost.
+        flagged: The maps that the newest one flagged, as (layer, channel).
+    """
+
+    history: list[dict[str, Any]] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    flagged: list[tuple[str, int]] = field(default_factory=list)
+
+    def add(self, epoch: int, report: AnomalyReport, seconds: float) -> None:
+        """Append what a probe found in an epoch, and what it cost."""
+        self.history.append(
+            {
+                "epoch": epoch,
+                "count": report.count,
+                "distinct": len(report.filters),
+                "by_layer": report.count_by_layer,
+                "outlier_samples": len(report.outlier_samples()),
+            }
+        )
+        self.seconds.append(seconds)
+        self.flagged = [(anomaly.layer, anomaly.channel) for anomaly in report.anomalies]
+
+    def keep_before(self, epoch: int) -> None:
+        """Forget the probes of an epoch and of those after it."""
+        self.history = [entry for entry in self.history if entry["epoch"] < epoch]
+        self.seconds = self.seconds[: len(self.history)]
+
+    def metrics(self, layers: Iterable[str]) -> dict[str, float]:
+        """Return the newest values under the names that they are logged by.
+
+        Args:
+            layers: Names of the layers to give a stand-in where there is no probe yet.
+        """
+        if self.history:
+            entry, seconds = self.history[-1], self.seconds[-1]
+        else:
+            entry = dict.fromkeys(("count", "distinct", "outlier_samples"), UNKNOWN)
+            entry, seconds = {**entry, "by_layer": dict.fromkeys(layers, UNKNOWN)}, 0.0
+        return {
+            NAME: float(entry["count"]),
+            f"{NAME}_distinct": float(entry["distinct"]),
+            "outlier_samples": float(entry["outlier_samples"]),
+            f"{NAME}_seconds": seconds,
+            **{f"{NAME}_by_layer/{layer}": float(n) for layer, n in entry["by_layer"].items()},
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the record for a checkpoint."""
+        return {
+            "history": [{**entry, "by_layer": dict(entry["by_layer"])} for entry in self.history],
+            "seconds": list(self.seconds),
+            "flagged": list(self.flagged),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned; what is missing there starts anew."""
+        self.history = list(state_dict.get("history", []))
+        self.seconds = list(state_dict.get("seconds", [0.0] * len(self.history)))
+        self.flagged = [(layer, channel) for layer, channel in state_dict.get("flagged", [])]
+
+
+def log_metrics(pl_module: LightningModule, prefix: str, metrics: Mapping[str, float]) -> None:
+    """Log an epoch's metrics, the count to the progress bar too.
+
+    Args:
+        pl_module: The module to log through.
+        prefix: Begins their names.
+        metrics: Name to value, as `Record.metrics` returns them.
+    """
+    for name, value in metrics.items():
+        pl_module.log(prefix + name, value, prog_bar=name == NAME, sync_dist=True, batch_size=1)
+
+
+def show_monitors(trainer: Trainer, prefix: str, metrics: Mapping[str, float]) -> None:
+    """Give monitors a stand-in for metrics, and keep it from loggers and the progress bar."""
+    for name, value in metrics.items():
+        trainer.callback_metrics[prefix + name] = torch.tensor(value)

@@ -1,0 +1,139 @@
+"""Which samples of a data set a probe takes, without reading a single image to find out."""
+
+from __future__ import annotations
+
+import operator
+import random
+from collections.abc import Iterable, Sequence
+from itertools import chain, islice
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch.utils.data import (
+    ConcatDataset,
+    DataLoader,
+    DistributedSampler,
+    RandomSampler,
+    SequentialSampler,
+    Subset,
+    SubsetRandomSampler,
+    TensorDataset,
+)
+
+from filterwatch.datamodules.sampling import seeded_generator, stratified_split
+
+T = TypeVar("T")
+
+
+def choose_samples(
+    pool: Sequence[int], labels: np.ndarray[Any, Any] | None, size: int, seed: int
+) -> list[int]:
+    """Choose samples at random, the classes in proportion.
+
+    Args:
+        pool: Indices to choose from.
+        labels: Label of every sample of the data set, which ``pool`` indexes; ``None`` chooses
+            without regard to labels.
+        size: How many to choose; a smaller pool is taken whole.
+        seed: Seed of the choice.
+
+    Returns:
+        The chosen indices, ascending.
+    """
+    if len(pool) <= size:
+        return sorted(pool)
+    if labels is None:
+        codes = torch.zeros(len(pool), dtype=torch.int64)
+    else:
+        codes = torch.from_numpy(np.unique(labels[list(pool)], return_inverse=True)[1])
+    chosen, _ = stratified_split(codes, [size, len(pool) - size], seeded_generator(seed))
+    return sorted(pool[position] for position in chosen.tolist())
+
+
+def reservoir(stream: Iterable[T], size: int, *, seed: int, limit: int) -> list[T]:
+    """Choose items of a stream at random in one pass, each with the same probability.
+
+    Args:
+        stream: What to choose from; its length need not be known.
+        size: How many to choose; a shorter stream is taken whole.
+        seed: Seed of the choice.
+        limit: Read at most this many items: a stream may have no end.
+    """
+    generator = random.Random(seed)
+    kept: list[T] = []
+    for position, item in enumerate(islice(stream, limit)):
+        if len(kept) < size:
+            kept.append(item)
+        elif (slot := generator.randrange(position + 1)) < size:
+            kept[slot] = item
+    return kept
+
+
+def sample_pool(loader: DataLoader[Any]) -> Sequence[int]:
+    """Return the indices of the samples that a loader draws from.
+
+    A sampler may confine a loader to part of its data set, as when training and validation share
+    one: samples outside that part may be training data. A sampler that gives each process its
+    shard stands for the whole.
+    """
+    sampler: Any = loader.batch_sampler
+    while not isinstance(sampler, (SequentialSampler, RandomSampler)):
+        if isinstance(sampler, DistributedSampler):
+            if sampler.dataset is loader.dataset:
+                return range(len(sampler.dataset))  # type: ignore[arg-type]
+            # Lightning's wrapper around a sampler of the user's, which it shards.
+            sampler = sampler.dataset._sampler  # type: ignore[attr-defined]
+        elif isinstance(sampler, SubsetRandomSampler):
+            return sorted({operator.index(index) for index in sampler.indices})
+        elif hasattr(sampler, "sampler"):
+            sampler = sampler.sampler
+        else:
+            return _indices_drawn_by(sampler, limit=len(loader.dataset))  # type: ignore[arg-type]
+    return range(len(sampler.data_source))
+
+
+def dataset_labels(dataset: object) -> np.ndarray[Any, Any] | None:
+    """Return the label of every sample [N], or ``None`` where they cannot be had without images.
+
+    Known are the attributes ``targets`` and ``labels``, the last tensor of a ``TensorDataset``, and
+    a ``Subset`` or ``ConcatDataset`` of such. Only classes count: real-valued targets and several
+    labels a sample give ``None``.
+    """
+    if isinstance(dataset, Subset):
+        labels = dataset_labels(dataset.dataset)
+        return None if labels is None else labels[list(dataset.indices)]
+    if isinstance(dataset, ConcatDataset):
+        parts = [dataset_labels(part) for part in dataset.datasets]
+        known = [part for part in parts if part is not None]
+        return np.concatenate(known) if len(known) == len(parts) else None
+    if isinstance(dataset, TensorDataset):
+        return _as_labels(dataset.tensors[-1], len(dataset))
+    for name in ("targets", "labels"):
+        labels = _as_labels(getattr(dataset, name, None), len(dataset))  # type: ignore[arg-type]
+        if labels is not None:
+            return labels
+    return None
+
+
+def _as_labels(values: object, n_samples: int) -> np.ndarray[Any, Any] | None:
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+    try:
+        labels = np.asarray(values)
+    except ValueError:  # lists of unequal lengths
+        return None
+    return labels if labels.shape == (n_samples,) and labels.dtype.kind in "biuU" else None
+
+
+def _indices_drawn_by(sampler: Any, *, limit: int) -> list[int]:
+    """Run through a sampler, of single indices or of batches of them, and leave it as it was."""
+    generator = getattr(sampler, "generator", None)
+    if isinstance(generator, torch.Generator):
+        state = generator.get_state()
+        drawn = list(islice(sampler, limit))
+        generator.set_state(state)
+    else:
+        drawn = list(islice(sampler, limit))
+    batches = (item if isinstance(item, Sequence) else [item] for item in drawn)
+    return sorted({operator.index(index) for index in chain.from_iterable(batches)})
