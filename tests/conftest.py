@@ -1,4 +1,4 @@
-"""Shared by every test: one thread a process, so that workers of pytest-xdist do not fight for cores."""
+"""Shared by every test: one thread a process, so that parallel workers do not fight for cores."""
 
 import torch
 
