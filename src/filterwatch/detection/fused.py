@@ -20,6 +20,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from filterwatch.detection.kmeans import MAX_LLOYD_ITERATIONS
+from filterwatch.detection.selection import RELATIVE_FLOOR
 
 Array = NDArray[Any]
 
@@ -317,6 +318,41 @@ def _fit(
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True)
+def _calinski_harabasz(x: Array, y: Array, labels: Array, n_clusters: int, sums: Array) -> float:
+    """Return the index of equation 4, NaN where it is undefined; see `selection`."""
+    n_samples = x.shape[0]
+    sums[:n_clusters] = 0.0
+    for i in range(n_samples):
+        row = sums[labels[i]]
+        row[0] += 1.0
+        row[1] += x[i]
+        row[2] += y[i]
+    mean_x = mean_y = 0.0
+    effective = 0
+    for k in range(n_clusters):
+        mean_x += sums[k, 1]
+        mean_y += sums[k, 2]
+        sums[k, 1:] /= max(sums[k, 0], 1.0)
+        effective += sums[k, 0] > 0
+    mean_x /= n_samples
+    mean_y /= n_samples
+    between = 0.0
+    for k in range(n_clusters):
+        dx, dy = sums[k, 1] - mean_x, sums[k, 2] - mean_y
+        between += sums[k, 0] * (dx * dx + dy * dy)
+    within = 0.0
+    for i in range(n_samples):
+        row = sums[labels[i]]
+        dx, dy = x[i] - row[1], y[i] - row[2]
+        within += dx * dx + dy * dy
+    if effective < 2 or effective >= n_samples:
+        return np.nan
+    within = max(within, RELATIVE_FLOOR * (between + within))
+    index: float = (between / (effective - 1)) / (within / (n_samples - effective))
+    return index
+
+
+@njit(cache=True, fastmath=FAST_MATH, nogil=True)
 def cluster(
     points: Array,
     first: int,
@@ -326,8 +362,8 @@ def cluster(
     tolerance: float,
     max_iterations: int,
     labels: Array,
+    ch_by_k: Array,
     log_likelihood: Array,
-    steps: Array,
     converged: Array,
 ) -> None:
     """Fit K = 2 … ``max_clusters`` for the problems ``first`` … ``stop`` - 1.
@@ -340,17 +376,20 @@ def cluster(
         regularization: Added to every covariance's diagonal.
         tolerance: Least gain in mean log-likelihood that keeps a fit going.
         max_iterations: Largest number of steps.
-        labels: Filled, int32 [P, max_clusters - 1, N].
+        labels: Filled with those of the highest index, the smaller K at a tie, int32 [P, N].
+        ch_by_k: Filled with the Calinski-Harabasz index, float64 [P, max_clusters - 1].
         log_likelihood: Filled, float64 [P, max_clusters - 1].
-        steps: Filled, int64 [P, max_clusters - 1].
         converged: Filled, bool [P, max_clusters - 1].
     """
     n_samples = points.shape[2]
     centers = np.empty((max_clusters, 2))
     nearest, distances = np.empty(n_samples, np.int32), np.empty(n_samples, np.float32)
     mixture = np.empty((max_clusters, 6))
+    own, sums = np.empty(n_samples, np.int32), np.empty((max_clusters, 3))
     for problem in range(first, stop):
         x, y = points[problem, 0], points[problem, 1]
+        labels[problem] = 0
+        best = -1.0
         centers[:] = 0.0
         _lloyd(x, y, centers, 1, nearest, distances)
         for n_clusters in range(2, max_clusters + 1):
@@ -358,7 +397,11 @@ def cluster(
             _lloyd(x, y, centers, n_clusters, nearest, distances)
             _from_labels(x, y, nearest, n_clusters, regularization, mixture)
             at = n_clusters - 2
-            log_likelihood[problem, at], steps[problem, at], converged[problem, at] = _fit(
-                x, y, mixture, n_clusters, regularization, tolerance, max_iterations,
-                labels[problem, at],
-            )  # fmt: skip
+            log_likelihood[problem, at], _, converged[problem, at] = _fit(
+                x, y, mixture, n_clusters, regularization, tolerance, max_iterations, own
+            )
+            index = _calinski_harabasz(x, y, own, n_clusters, sums)
+            ch_by_k[problem, at] = index
+            if index > best:  # never true of NaN
+                best = index
+                labels[problem] = own
