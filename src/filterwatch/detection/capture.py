@@ -148,13 +148,18 @@ def first_samples(batch: Any, n_samples: int) -> Any:
 def _select(found: list[Layer], patterns: Sequence[str] | None) -> list[Layer]:
     if patterns is None:
         return found
+    patterns = [patterns] if isinstance(patterns, str) else patterns
+    names = ", ".join(layer.name for layer in found)
+    if not patterns:
+        raise ValueError(
+            f"layers={patterns!r} names none: leave it out, or give patterns for some of: {names}"
+        )
 
     def matches(layer: Layer, pattern: str) -> bool:
         return fnmatchcase(layer.name, pattern) or fnmatchcase(layer.module_name, pattern)
 
     for pattern in patterns:
         if not any(matches(layer, pattern) for layer in found):
-            names = ", ".join(layer.name for layer in found)
             raise ValueError(f"layers: the pattern {pattern!r} matches none of: {names}")
     return [layer for layer in found if any(matches(layer, pattern) for pattern in patterns)]
 
