@@ -32,7 +32,7 @@ def undisturbed(model: nn.Module, *, seed: int = 0) -> Iterator[None]:
         for module, _ in training:
             module.training = False
         with (
-            _preserved_random_state(seed),
+            preserved_random_state(seed),
             torch.no_grad(),
             torch.compiler.set_stance("force_eager"),
         ):
@@ -57,7 +57,8 @@ def _changed(buffer: Tensor, version: int, saved: Tensor) -> bool:
 
 
 @contextmanager
-def _preserved_random_state(seed: int) -> Iterator[None]:
+def preserved_random_state(seed: int) -> Iterator[None]:
+    """Seed the global random state of Python, NumPy and torch, and give it back as it was."""
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
         # All devices are named: left to itself, it warns where there are several.
