@@ -224,8 +224,7 @@ class _RunningModules:
             layer = owner if owner is not None else _join(name, functional_name(operator))
             return layer or functional_name(operator), name, owner
         is_leaf = next(module.children(), None) is None
-        has_filters = getattr(module, "weight", None) is not None and operator != "_prelu_kernel"
-        if is_leaf and name and not has_filters:
+        if is_leaf and name and (operator == "_prelu_kernel" or not _has_filters(module)):
             return name, name, None
         return _join(name, functional_name(operator)), name, None
 
@@ -269,6 +268,11 @@ class _Observer(TorchDispatchMode):
             numbered = layer if call == 1 else f"{layer}#{call}"
             self._consume(_Operation(kind, numbered, module_name, owner, maps))
         return output
+
+
+def _has_filters(module: nn.Module) -> bool:
+    weights = [getattr(module, "weight", None), *module.parameters(recurse=False)]
+    return any(isinstance(weight, Tensor) and weight.ndim > 2 for weight in weights)
 
 
 def _join(module_name: str, name: str) -> str:
