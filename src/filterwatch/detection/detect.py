@@ -187,11 +187,11 @@ def _reduce(
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, str]]:
     points, activations, skipped = {}, {}, {}
     for name, reduction in reductions.items():
-        problem = reduction.problem()
-        if problem is None:
-            points[name], activations[name] = reduction.finish()
+        reduced = reduction.finish()
+        if isinstance(reduced, str):
+            skipped[name] = reduced
         else:
-            skipped[name] = problem
+            points[name], activations[name] = reduced
     return points, activations, skipped
 
 

@@ -26,7 +26,7 @@ Array = NDArray[Any]
 _BLOCK = 256
 _LOG_2_PI = math.log(2 * math.pi)
 # Reassociation and fused multiply-adds let reductions vectorise. Infinities stay what they are.
-_FAST = {"reassoc", "contract", "nsz", "arcp", "afn"}
+FAST_MATH = {"reassoc", "contract", "nsz", "arcp", "afn"}
 _SMALLEST = np.float32(-1e30)
 
 
@@ -38,7 +38,7 @@ def _float_from_bits(context: Any, bits: Any) -> Any:
     return types.float32(types.int32), code
 
 
-@njit(inline="always", fastmath=_FAST)
+@njit(inline="always", fastmath=FAST_MATH)
 def _exp(x: Any) -> Any:
     """Exponential of a float32 that is at most 0, to 2 units in the last place."""
     x = max(x, np.float32(-87.0))
@@ -54,7 +54,7 @@ def _exp(x: Any) -> Any:
     return p * _float_from_bits((np.int32(n) + np.int32(127)) << np.int32(23))
 
 
-@njit(cache=True, fastmath=_FAST, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True)
 def _assign(
     x: Array, y: Array, centers: Array, n_clusters: int, labels: Array, distances: Array
 ) -> bool:
@@ -75,7 +75,7 @@ def _assign(
     return changed > 0
 
 
-@njit(cache=True, fastmath=_FAST, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True)
 def _lloyd(
     x: Array, y: Array, centers: Array, n_clusters: int, labels: Array, distances: Array
 ) -> None:
@@ -97,7 +97,7 @@ def _lloyd(
     _assign(x, y, centers, n_clusters, labels, distances)
 
 
-@njit(cache=True, fastmath=_FAST, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True)
 def _gain(x: Array, y: Array, distances: Array, at_x: float, at_y: float) -> Any:
     """Return by how much one more centre lowers the within-cluster scatter."""
     gain = np.float32(0.0)
@@ -107,7 +107,7 @@ def _gain(x: Array, y: Array, distances: Array, at_x: float, at_y: float) -> Any
     return gain
 
 
-@njit(cache=True, fastmath=_FAST, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True)
 def _grow(
     x: Array, y: Array, centers: Array, n_clusters: int, labels: Array, distances: Array
 ) -> None:
@@ -142,7 +142,7 @@ def _grow(
     centers[n_clusters, 0], centers[n_clusters, 1] = best_x, best_y
 
 
-@njit(cache=True, fastmath=_FAST, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True)
 def _from_labels(
     x: Array, y: Array, labels: Array, n_clusters: int, regularization: float, mixture: Array
 ) -> None:
@@ -169,7 +169,7 @@ def _from_labels(
         mixture[k, 5] += regularization
 
 
-@njit(cache=True, fastmath=_FAST, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True)
 def _factorize(mixture: Array, n_clusters: int, factors: Array) -> None:
     """Fill the inverse Cholesky factors and log norms: x, y, scale x, slope, scale y, log norm."""
     for k in range(n_clusters):
@@ -181,7 +181,7 @@ def _factorize(mixture: Array, n_clusters: int, factors: Array) -> None:
         factors[k, 5] = log_norm + math.log(weight) if weight > 0 else _SMALLEST
 
 
-@njit(cache=True, fastmath=_FAST, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True)
 def _block_densities(x: Array, y: Array, factors: Array, density: Array, peak: Array) -> None:
     """Fill the joint log densities of a block of points, and each point's largest."""
     peak[:] = _SMALLEST
@@ -197,7 +197,7 @@ def _block_densities(x: Array, y: Array, factors: Array, density: Array, peak: A
             peak[i] = max(peak[i], value)
 
 
-@njit(cache=True, fastmath=_FAST, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True)
 def _block_expectation(density: Array, peak: Array, total: Array) -> float:
     """Turn log densities into densities relative to the peak; return the log-likelihood's sum.
 
@@ -223,7 +223,7 @@ def _block_expectation(density: Array, peak: Array, total: Array) -> float:
     return log_likelihood
 
 
-@njit(cache=True, fastmath=_FAST, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True)
 def _block_moments(
     x: Array, y: Array, factors: Array, density: Array, scale: Array, moments: Array
 ) -> None:
@@ -252,7 +252,7 @@ def _block_moments(
         sums[5] += m_yy
 
 
-@njit(cache=True, fastmath=_FAST, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True)
 def _fit(
     x: Array,
     y: Array,
@@ -316,7 +316,7 @@ def _fit(
     return log_likelihood, steps, converged
 
 
-@njit(cache=True, fastmath=_FAST, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True)
 def cluster(
     points: Array,
     first: int,
