@@ -27,7 +27,8 @@ class Clusterings:
         n_clusters: Number of non-empty clusters, [C]; 0 for a dead filter.
         cluster_sizes: Samples in each cluster, largest first, padded with 0, [C, max_clusters].
         ch_index: Calinski-Harabasz index, [C]; NaN for a dead filter.
-        ch_by_k: The index for each K = 2, 3, …, [C, max_clusters - 1]; NaN where undefined.
+        ch_by_k: The index for each K = 2, 3, …, [C, max_clusters - 1], on a CPU to single precision;
+            NaN where undefined.
         log_likelihood: Mean log-likelihood per sample for each K, [C, max_clusters - 1], in the
             units of the points as given; NaN for a dead filter.
         converged: Whether each fit met the tolerance, [C, max_clusters - 1].
@@ -84,8 +85,8 @@ def cluster_points(
     arguments = (max_clusters, regularization, tolerance, max_iterations)
     chosen, ch_by_k, log_likelihood, converged = fit(standardized[alive], *arguments)
     chosen, sizes = largest_first(chosen, max_clusters)
-    best = best_clustering(ch_by_k)
-    ch_index = ch_by_k.gather(1, best.unsqueeze(1)).squeeze(1)
+    # The compiled fits have it in the precision of their points.
+    ch_index = calinski_harabasz(standardized[alive], chosen, max_clusters)
     return Clusterings(
         labels=_among_all(chosen, alive, -1),
         n_clusters=_among_all((sizes > 0).sum(1), alive, 0),

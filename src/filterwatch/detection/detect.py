@@ -13,6 +13,7 @@ from filterwatch.detection.budget import plan_ranks
 from filterwatch.detection.capture import Forward, capture, find_layers, first_samples
 from filterwatch.detection.criteria import AnomalyCriteria
 from filterwatch.detection.images import find_images
+from filterwatch.detection.isolation import preserved_random_state
 from filterwatch.detection.reduction import PCA, LayerReduction, Reduced
 from filterwatch.detection.report import AnomalyReport
 from filterwatch.detection.verdicts import judge
@@ -89,14 +90,16 @@ def detect_anomaly_filters(
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if memory_budget < 1:
         raise ValueError(f"memory_budget must be a positive number of bytes, got {memory_budget}")
-    batches, n_samples = _count(probe, batch_size)
+    with preserved_random_state(seed):  # which iterating a DataLoader draws from
+        batches, n_samples = _count(probe, batch_size)
     if n_samples < max_clusters:
         raise ValueError(
             f"a probe of {n_samples} samples cannot form max_clusters={max_clusters} clusters: "
             "use a larger probe, or lower max_clusters"
         )
     limit = criteria.small_cluster_limit(n_samples)
-    batches, first = _peek(batches)
+    with preserved_random_state(seed):
+        batches, first = _peek(batches)
     few = _few_samples(first)
     found = {
         layer.name: layer
@@ -141,7 +144,13 @@ def _count(probe: Tensor | Iterable[Any], batch_size: int) -> tuple[Iterable[Any
     """Return the probe's batches and its number of samples."""
     if isinstance(probe, Tensor):
         return probe.split(batch_size), len(probe)
-    if isinstance(probe, DataLoader) and not probe.drop_last and isinstance(probe.dataset, Sized):
+    # Without a batch size of its own, what a loader's batches hold only they can tell.
+    if (
+        isinstance(probe, DataLoader)
+        and probe.batch_size is not None
+        and not probe.drop_last
+        and isinstance(probe.dataset, Sized)
+    ):
         sampler = probe.sampler
         return probe, len(sampler) if isinstance(sampler, Sized) else len(probe.dataset)
     batches = list(probe)
