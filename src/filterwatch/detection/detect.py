@@ -17,6 +17,7 @@ from filterwatch.detection.criteria import AnomalyCriteria, flag_anomalies, smal
 from filterwatch.detection.images import find_images
 from filterwatch.detection.reduction import PCA, LayerReduction
 from filterwatch.detection.report import AnomalyFilter, AnomalyReport, LayerReport
+from filterwatch.detection.unmasked import Masks, capture_unmasked
 
 # A group of filters is reduced in this share of the memory budget: it is copied a few times.
 _GROUPS = 8
@@ -34,6 +35,7 @@ def detect_anomaly_filters(
     batch_size: int = 256,
     memory_budget: int = 2**30,
     forward: Forward | None = None,
+    masks: Masks | None = None,
 ) -> AnomalyReport:
     """Find the filters whose feature maps isolate a few samples in clusters of their own.
 
@@ -65,6 +67,8 @@ def detect_anomaly_filters(
             A probe that goes through in one batch needs a fraction of it.
         forward: How a batch of an iterable goes through the model; called as ``forward(batch)``.
             Default: the batch's images, moved to the model's device.
+        masks: Masks on the model's filters, as `mask_filters` returns them. Masked filters are
+            judged as they would be unmasked, the others as they are; see `capture_unmasked`.
 
     Returns:
         The report. Layers that could not be judged are in its ``skipped``, with the reason.
@@ -109,7 +113,7 @@ def detect_anomaly_filters(
         )
         for name in found
     }
-    _run(model, batches, reductions, forward=forward, seed=seed)
+    _run(model, batches, reductions, _masked_channels(found, masks), forward=forward, seed=seed)
     points, activations, skipped = _reduce(reductions)
     judged = _judge(
         {name: found[name] for name in points},
@@ -162,6 +166,7 @@ def _run(
     model: nn.Module,
     batches: Iterable[Any],
     reductions: dict[str, LayerReduction],
+    masked: tuple[Masks, dict[str, list[int]]] | None,
     *,
     forward: Forward | None,
     seed: int,
@@ -170,7 +175,24 @@ def _run(
         if name in reductions:
             reductions[name].add(maps)
 
-    capture(model, batches, consume, forward=forward, seed=seed)
+    if masked is None:
+        capture(model, batches, consume, forward=forward, seed=seed)
+    else:
+        capture_unmasked(model, batches, consume, *masked, forward=forward, seed=seed)
+
+
+def _masked_channels(
+    layers: dict[str, Layer], masks: Masks | None
+) -> tuple[Masks, dict[str, list[int]]] | None:
+    """Return masks with the channels of each layer that they silence, `None` where there are none."""
+    if masks is None or not masks.filters:
+        return None
+    filters = set(masks.filters)
+    channels = {
+        name: [channel for channel, source in enumerate(layer.sources) if source in filters]
+        for name, layer in layers.items()
+    }
+    return masks, {name: masked for name, masked in channels.items() if masked}
 
 
 def _reduce(
