@@ -34,7 +34,7 @@ class FilterMasks:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._model = model
+        self.model = model
         self._masks: dict[Filter, _Mask] = {}
         self._cleared = ClearedSlots({}, [])
 
@@ -136,7 +136,7 @@ class FilterMasks:
     @property
     def _tensors(self) -> dict[str, Tensor]:
         # Looked up anew: moving a model to another device replaces its buffers.
-        return named_tensors(self._model)
+        return named_tensors(self.model)
 
     def _refresh(self) -> None:
         silenced = (slot for mask in self._masks.values() for slot in mask.slots.silenced)

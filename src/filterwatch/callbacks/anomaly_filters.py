@@ -10,7 +10,9 @@ from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
+from torch.optim import Optimizer
 
+from filterwatch.actions import Action, ActionList, Watch
 from filterwatch.callbacks.agreement import first_process_outcome
 from filterwatch.callbacks.arguments import check_arguments, check_probe_size, smallest_probe
 from filterwatch.callbacks.evaluation import evaluation_stage, run_step, tried_step
@@ -50,6 +52,8 @@ class AnomalyFilterCallback(Callback):
     list. With ``val_check_interval`` below 1 or ``check_val_every_n_epoch`` above 1 they read too
     early, unless given ``check_on_train_epoch_end=True`` and ``save_on_train_epoch_end=True``.
 
+    And what an action logs, such as ``masked_filters``.
+
     A failure while watching warns, and training goes on with the last values logged again.
 
     Example::
@@ -72,6 +76,8 @@ class AnomalyFilterCallback(Callback):
         max_clusters: Largest number of clusters tried for a filter, at least 2.
         every_n_epochs: Probe in epochs divisible by this number, and in the first that is watched;
             in between the last values are logged again.
+        action: What to do about flagged filters: `MaskFilters`, `StopTraining`, an `Action` of
+            one's own, or a list of such; ``None`` only watches.
         seed: Seed of the choice of samples and of the clustering, from 0 to 2**32 - 1.
         strict: Whether a failure while watching ends the training.
         pca: ``"filter"`` reduces each filter's maps to their own two principal components,
@@ -107,6 +113,7 @@ class AnomalyFilterCallback(Callback):
         criteria: AnomalyCriteria | None = None,
         max_clusters: int = 14,
         every_n_epochs: int = 1,
+        action: Action | Sequence[Action] | None = None,
         seed: int = 0,
         strict: bool = False,
         pca: Literal["filter", "layer"] = "filter",
@@ -129,6 +136,7 @@ class AnomalyFilterCallback(Callback):
         self.prefix = prefix
         self.print_summary = print_summary
         check_arguments(vars(self))
+        self.actions = ActionList(action)
 
         self.report: AnomalyReport | None = None
         self.record = Record()
@@ -173,7 +181,9 @@ class AnomalyFilterCallback(Callback):
         )
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse two callbacks that would log under the same names."""
+        """Refuse two callbacks that would log under the same names, and what actions cannot do."""
+        if stage == "fit":
+            self.actions.check(trainer)
         for other in trainer.callbacks:  # type: ignore[attr-defined]
             namesake = isinstance(other, AnomalyFilterCallback) and other.prefix == self.prefix
             if namesake and other is not self:
@@ -203,17 +213,29 @@ class AnomalyFilterCallback(Callback):
                 forward=tried_step(trainer, pl_module, self.probe_step),
             )
         self._layers = [layer.name for layer in layers]
-        metrics = self.record.metrics(self._layers)
+        with evaluation_stage(trainer):
+            self.actions.start(self._watch(trainer, pl_module), resumed=self._restored)
+        metrics = {**self.record.metrics(self._layers), **self.actions.metrics()}
         warn_about_early_readers(trainer, {self.prefix + name for name in metrics})
         if self._restored:
             self._make_up_for(trainer, pl_module, trainer.current_epoch - 1)
         self._restored = False
 
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let actions do what they decided at the end of the epoch before."""
+        self.actions.on_epoch_start(self._watch(trainer, pl_module))
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Show actions the gradients, before they are clipped."""
+        self.actions.on_before_step(optimizer)
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Probe the network where it is due, and log."""
         if trainer.current_epoch % self.every_n_epochs == 0 or not self.history:
             self._probe_network(trainer, pl_module, trainer.current_epoch)
-        metrics = self.record.metrics(self._layers)
+        metrics = {**self.record.metrics(self._layers), **self.actions.metrics()}
         if self.history:
             log_metrics(pl_module, self.prefix, metrics)
         else:
@@ -222,6 +244,13 @@ class AnomalyFilterCallback(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock."""
         self._fit_seconds = time.perf_counter() - self._fit_started
+        self.actions.end()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Let go of the fit."""
+        self.actions.end()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the summary, now that the progress bar is gone, and let go of the samples."""
@@ -233,7 +262,7 @@ class AnomalyFilterCallback(Callback):
                 probe_seconds=self.record.seconds[self._earlier_probes :],
                 fit_seconds=self._fit_seconds,
             )
-            Console().print(summary)
+            Console().print(summary, *self.actions.summaries(), sep="\n")
         self.samples = None
 
     def state_dict(self) -> dict[str, Any]:
@@ -242,6 +271,7 @@ class AnomalyFilterCallback(Callback):
             **self.record.state_dict(),
             "probe_indices": self.probe_indices,
             "dataset_size": self._dataset_size,
+            **self.actions.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -249,6 +279,7 @@ class AnomalyFilterCallback(Callback):
         self.record.load_state_dict(state_dict)
         self.probe_indices = state_dict.get("probe_indices")
         self._dataset_size = state_dict.get("dataset_size")
+        self.actions.load_state_dict(state_dict)
         self._restored = True
 
     def _take_probe(self, trainer: Trainer) -> Probe:
@@ -296,6 +327,36 @@ class AnomalyFilterCallback(Callback):
             self._warnings.warn(layer, f"AnomalyFilterCallback skips the layer {layer}: {reason}")
         self.report = outcome
         self.record.add(epoch, outcome, time.perf_counter() - started)
+        self._act(trainer, pl_module, outcome, epoch)
+
+    def _act(
+        self, trainer: Trainer, pl_module: LightningModule, report: AnomalyReport, epoch: int
+    ) -> None:
+        """Let actions decide what to do about a report; where that fails, nothing is done."""
+        try:
+            with evaluation_stage(trainer):
+                watch = self._watch(trainer, pl_module)
+                self.actions.judge(watch, report, epoch, self.prefix)
+        except Exception as error:
+            if self.strict:
+                raise
+            reason = f"{type(error).__name__}: {error}"
+            self._warnings.warn(
+                reason, f"AnomalyFilterCallback could not act in epoch {epoch}: {reason}"
+            )
+
+    def _watch(self, trainer: Trainer, pl_module: LightningModule) -> Watch:
+        assert self.samples is not None
+        return Watch(
+            trainer=trainer,
+            module=pl_module,
+            batches=self.samples.batches,
+            first_samples=self.samples.first_samples,
+            holds_training_data=self.probe == "train",
+            probe_step=self.probe_step,
+            run=partial(run_step, trainer, pl_module),
+            history=self.history,
+        )
 
     def _detect(self, trainer: Trainer, pl_module: LightningModule) -> AnomalyReport:
         assert self.samples is not None
@@ -308,5 +369,6 @@ class AnomalyFilterCallback(Callback):
                 max_clusters=self.max_clusters,
                 pca=self.pca,
                 seed=self.seed,
-                forward=lambda batch: run_step(trainer, pl_module, batch, self.probe_step),
+                forward=self._watch(trainer, pl_module).forward,
+                masks=self.actions.masks,
             )

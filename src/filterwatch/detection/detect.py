@@ -184,7 +184,7 @@ def _run(
 def _masked_channels(
     layers: dict[str, Layer], masks: Masks | None
 ) -> tuple[Masks, dict[str, list[int]]] | None:
-    """Return masks with the channels of each layer that they silence, `None` where there are none."""
+    """Return masks, and the channels of each layer that they silence; `None` without any."""
     if masks is None or not masks.filters:
         return None
     filters = set(masks.filters)

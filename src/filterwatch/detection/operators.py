@@ -76,7 +76,7 @@ def kind_of(name: str) -> str | None:
 
 
 def is_batch_norm(name: str) -> bool:
-    """Return whether an operator is one of those behind ``F.batch_norm`` and ``F.instance_norm``."""
+    """Return whether an operator is behind ``F.batch_norm`` or ``F.instance_norm``."""
     return "batch_norm" in name
 
 

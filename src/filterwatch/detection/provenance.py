@@ -143,6 +143,6 @@ def _per_channel(tags: Tensor, shape: torch.Size) -> Tensor:
 
 def _channel_tags(tags: Tensor) -> Tensor:
     """Return the one tag [C] of each channel of [B, C, …], `UNKNOWN` where there are several."""
-    first = tags[(slice(1), slice(None), *[slice(1)] * (tags.ndim - 2))]
-    uniform = (tags == first).transpose(0, 1).flatten(1).all(dim=1)
-    return torch.where(uniform, first.flatten(), UNKNOWN)
+    per_channel = tags.transpose(0, 1).flatten(1)
+    first = per_channel[:, 0]
+    return torch.where((per_channel == first[:, None]).all(dim=1), first, UNKNOWN)
