@@ -39,10 +39,14 @@ def describe(entry: Mapping[str, Any]) -> str:
     return f"{line} ({change})" if change else line
 
 
-def events_table(events: Iterable[Mapping[str, Any]], caption: str) -> Table:
-    """Return a fit's events, the newest ones if there are many."""
+def events_table(events: Iterable[Mapping[str, Any]], notes: Iterable[str]) -> Table:
+    """Return a fit's events, the newest ones if there are many, and notes below them."""
     entries = list(events)
-    table = Table(title="Masked filters over the fit", caption=caption, caption_justify="left")
+    table = Table(
+        title="Masked filters over the fit",
+        caption="\n".join(notes),
+        caption_justify="left",
+    )
     for heading in ("epoch", "layer", "filter", "event", "reason", "change of the loss"):
         right = heading in ("epoch", "filter")
         table.add_column(heading, justify="right" if right else "left", overflow="fold")

@@ -223,7 +223,7 @@ class MaskFilters(Action):
             )
         for (layer, index), obstacle in self._state.pending.unmaskable.items():
             notes.append(f"filter {index} of {layer} cannot be masked: {obstacle}")
-        return events_table(self.history, caption="\n".join(notes))
+        return events_table(self.history, notes) if self.history else "\n".join(notes)
 
     def state_dict(self) -> dict[str, Any]:
         """Return masks, the pending decision, and events."""

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from rich.console import Console
-from torch.optim import Optimizer
 
-from filterwatch.actions import Action, ActionList, Watch
+from filterwatch.actions import Action, ActionList
+from filterwatch.callbacks.acting import ActingCallback
 from filterwatch.callbacks.agreement import first_process_outcome
 from filterwatch.callbacks.arguments import check_arguments, check_probe_size, smallest_probe
-from filterwatch.callbacks.evaluation import evaluation_stage, run_step, tried_step
+from filterwatch.callbacks.evaluation import evaluation_stage, tried_step
 from filterwatch.callbacks.monitors import warn_about_early_readers
 from filterwatch.callbacks.probe import Probe, ProbeSource, find_source, take_probe
 from filterwatch.callbacks.record import Record, log_metrics, show_monitors
@@ -31,7 +31,7 @@ from filterwatch.detection import (
 from filterwatch.detection.isolation import undisturbed
 
 
-class AnomalyFilterCallback(Callback):
+class AnomalyFilterCallback(ActingCallback):
     """Counts a CNN's anomaly filters at the end of each epoch and logs the count like a loss.
 
     Logged, the same on every process:
@@ -214,22 +214,12 @@ class AnomalyFilterCallback(Callback):
             )
         self._layers = [layer.name for layer in layers]
         with evaluation_stage(trainer):
-            self.actions.start(self._watch(trainer, pl_module), resumed=self._restored)
+            self.actions.start(self.watch(trainer, pl_module), resumed=self._restored)
         metrics = {**self.record.metrics(self._layers), **self.actions.metrics()}
         warn_about_early_readers(trainer, {self.prefix + name for name in metrics})
         if self._restored:
             self._make_up_for(trainer, pl_module, trainer.current_epoch - 1)
         self._restored = False
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Let actions do what they decided at the end of the epoch before."""
-        self.actions.on_epoch_start(self._watch(trainer, pl_module))
-
-    def on_before_optimizer_step(
-        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
-    ) -> None:
-        """Show actions the gradients, before they are clipped."""
-        self.actions.on_before_step(optimizer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Probe the network where it is due, and log."""
@@ -244,12 +234,6 @@ class AnomalyFilterCallback(Callback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Stop the clock."""
         self._fit_seconds = time.perf_counter() - self._fit_started
-        self.actions.end()
-
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
-        """Let go of the fit."""
         self.actions.end()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -327,36 +311,7 @@ class AnomalyFilterCallback(Callback):
             self._warnings.warn(layer, f"AnomalyFilterCallback skips the layer {layer}: {reason}")
         self.report = outcome
         self.record.add(epoch, outcome, time.perf_counter() - started)
-        self._act(trainer, pl_module, outcome, epoch)
-
-    def _act(
-        self, trainer: Trainer, pl_module: LightningModule, report: AnomalyReport, epoch: int
-    ) -> None:
-        """Let actions decide what to do about a report; where that fails, nothing is done."""
-        try:
-            with evaluation_stage(trainer):
-                watch = self._watch(trainer, pl_module)
-                self.actions.judge(watch, report, epoch, self.prefix)
-        except Exception as error:
-            if self.strict:
-                raise
-            reason = f"{type(error).__name__}: {error}"
-            self._warnings.warn(
-                reason, f"AnomalyFilterCallback could not act in epoch {epoch}: {reason}"
-            )
-
-    def _watch(self, trainer: Trainer, pl_module: LightningModule) -> Watch:
-        assert self.samples is not None
-        return Watch(
-            trainer=trainer,
-            module=pl_module,
-            batches=self.samples.batches,
-            first_samples=self.samples.first_samples,
-            holds_training_data=self.probe == "train",
-            probe_step=self.probe_step,
-            run=partial(run_step, trainer, pl_module),
-            history=self.history,
-        )
+        self.act(trainer, pl_module, outcome, epoch)
 
     def _detect(self, trainer: Trainer, pl_module: LightningModule) -> AnomalyReport:
         assert self.samples is not None
@@ -369,6 +324,6 @@ class AnomalyFilterCallback(Callback):
                 max_clusters=self.max_clusters,
                 pca=self.pca,
                 seed=self.seed,
-                forward=self._watch(trainer, pl_module).forward,
+                forward=self.watch(trainer, pl_module).forward,
                 masks=self.actions.masks,
             )
