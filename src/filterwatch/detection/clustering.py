@@ -27,8 +27,8 @@ class Clusterings:
         n_clusters: Number of non-empty clusters, [C]; 0 for a dead filter.
         cluster_sizes: Samples in each cluster, largest first, padded with 0, [C, max_clusters].
         ch_index: Calinski-Harabasz index, [C]; NaN for a dead filter.
-        ch_by_k: The index for each K = 2, 3, …, [C, max_clusters - 1], on a CPU to single precision;
-            NaN where undefined.
+        ch_by_k: The index for each K = 2, 3, …, [C, max_clusters - 1], on a CPU in single
+            precision; NaN where undefined.
         log_likelihood: Mean log-likelihood per sample for each K, [C, max_clusters - 1], in the
             units of the points as given; NaN for a dead filter.
         converged: Whether each fit met the tolerance, [C, max_clusters - 1].

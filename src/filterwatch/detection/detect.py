@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from filterwatch.detection.budget import plan_ranks
-from filterwatch.detection.capture import Forward, capture, find_layers, first_samples
+from filterwatch.detection.capture import Forward, Layer, capture, find_layers, first_samples
 from filterwatch.detection.criteria import AnomalyCriteria
 from filterwatch.detection.images import find_images
 from filterwatch.detection.isolation import preserved_random_state
 from filterwatch.detection.reduction import PCA, LayerReduction, Reduced
 from filterwatch.detection.report import AnomalyReport
+from filterwatch.detection.unmasked import Masks, capture_unmasked
 from filterwatch.detection.verdicts import judge
 
 # A group of filters is reduced in this share of the memory budget: it is copied a few times.
@@ -35,6 +36,7 @@ def detect_anomaly_filters(
     batch_size: int = 256,
     memory_budget: int = 2**30,
     forward: Forward | None = None,
+    masks: Masks | None = None,
 ) -> AnomalyReport:
     """Find the filters whose feature maps isolate a few samples in clusters of their own.
 
@@ -70,6 +72,8 @@ def detect_anomaly_filters(
             A probe that goes through in one batch needs a fraction of it.
         forward: How a batch of an iterable goes through the model; called as ``forward(batch)``.
             Default: the batch's images, moved to the model's device.
+        masks: Masks on the model's filters, as `mask_filters` returns them. Masked filters are
+            judged as they would be unmasked, the others as they are; see `capture_unmasked`.
 
     Returns:
         The report. Layers that could not be judged are in its ``skipped``, with the reason.
@@ -118,7 +122,7 @@ def detect_anomaly_filters(
         )
         for name in found
     }
-    _run(model, batches, reductions, forward=forward, seed=seed)
+    _run(model, batches, reductions, _masked_channels(found, masks), forward=forward, seed=seed)
     reduced, skipped = _reduce(reductions)
     verdicts = judge(
         {name: found[name] for name in reduced},
@@ -175,6 +179,7 @@ def _run(
     model: nn.Module,
     batches: Iterable[Any],
     reductions: dict[str, LayerReduction],
+    masked: tuple[Masks, dict[str, list[int]]] | None,
     *,
     forward: Forward | None,
     seed: int,
@@ -183,7 +188,24 @@ def _run(
         if name in reductions:
             reductions[name].add(maps)
 
-    capture(model, batches, consume, forward=forward, seed=seed)
+    if masked is None:
+        capture(model, batches, consume, forward=forward, seed=seed)
+    else:
+        capture_unmasked(model, batches, consume, *masked, forward=forward, seed=seed)
+
+
+def _masked_channels(
+    layers: dict[str, Layer], masks: Masks | None
+) -> tuple[Masks, dict[str, list[int]]] | None:
+    """Return masks, and the channels of each layer that they silence; `None` without any."""
+    if masks is None or not masks.filters:
+        return None
+    filters = set(masks.filters)
+    channels = {
+        name: [channel for channel, source in enumerate(layer.sources) if source in filters]
+        for name, layer in layers.items()
+    }
+    return masks, {name: masked for name, masked in channels.items() if masked}
 
 
 def _reduce(
