@@ -16,7 +16,7 @@ from filterwatch.callbacks.arguments import check_arguments, check_probe_size, s
 from filterwatch.callbacks.evaluation import evaluation_stage, run_step, tried_step
 from filterwatch.callbacks.monitors import warn_about_early_readers
 from filterwatch.callbacks.probe import Probe, ProbeSource, find_source, take_probe
-from filterwatch.callbacks.record import Record, log_metrics, show_monitors
+from filterwatch.callbacks.record import NAME, Record, log_metrics, show_monitors
 from filterwatch.callbacks.summary import summary_table
 from filterwatch.callbacks.warn_once import WarnOnce
 from filterwatch.detection import (
@@ -27,6 +27,8 @@ from filterwatch.detection import (
     find_layers,
 )
 from filterwatch.detection.isolation import undisturbed
+from filterwatch.visuals.gallery import Gallery
+from filterwatch.visuals.pictures import Pictures, chosen_pictures
 
 
 class AnomalyFilterCallback(Callback):
@@ -38,7 +40,8 @@ class AnomalyFilterCallback(Callback):
     - ``anomaly_filters_distinct``: the distinct convolution filters behind them,
     - ``anomaly_filters_by_layer/<layer>``: flagged maps of one layer,
     - ``outlier_samples``: samples of the probe that a flagged filter isolates,
-    - ``anomaly_filters_seconds``: what the newest probe cost.
+    - ``anomaly_filters_seconds``: what the newest probe cost,
+    - pictures of the most anomalous filters and their outlier images, see ``pictures``.
 
     The probe is a fixed set of samples, taken once: from ``probe_dataloader()`` of the datamodule
     where there is one, else at random from the data set of the first validation dataloader, the
@@ -82,6 +85,8 @@ class AnomalyFilterCallback(Callback):
             which are never taken unless asked for.
         prefix: Begins the name of every metric, and so tells several of these callbacks apart.
         print_summary: Whether to print a table at the end of the fit.
+        pictures: What is drawn for the Trainer's loggers, or without one as PNG files: ``True``
+            every 5 epochs, a number every so many, `Pictures` what it says, ``False`` nothing.
 
     Attributes:
         report: The newest `AnomalyReport`; ``None`` before the first, also after a resume. Points
@@ -114,6 +119,7 @@ class AnomalyFilterCallback(Callback):
         probe: ProbeSource = None,
         prefix: str = "",
         print_summary: bool = True,
+        pictures: Pictures | bool | int = True,
     ) -> None:
         super().__init__()
         self.probe_size = probe_size
@@ -128,6 +134,7 @@ class AnomalyFilterCallback(Callback):
         self.probe = probe
         self.prefix = prefix
         self.print_summary = print_summary
+        self.pictures = pictures
         check_arguments(vars(self))
 
         self.report: AnomalyReport | None = None
@@ -137,6 +144,7 @@ class AnomalyFilterCallback(Callback):
         self._dataset_size: int | None = None
         self._layers: list[str] = []
         self._warnings = WarnOnce()
+        self._gallery = Gallery(chosen_pictures(pictures), prefix + NAME, self._warnings, strict)
         self._restored = False
         self._earlier_probes = 0
         self._fit_started = 0.0
@@ -203,6 +211,7 @@ class AnomalyFilterCallback(Callback):
                 forward=tried_step(trainer, pl_module, self.probe_step),
             )
         self._layers = [layer.name for layer in layers]
+        self._gallery.start(trainer, self.samples, layers)
         metrics = self.record.metrics(self._layers)
         warn_about_early_readers(trainer, {self.prefix + name for name in metrics})
         if self._restored:
@@ -218,9 +227,11 @@ class AnomalyFilterCallback(Callback):
             log_metrics(pl_module, self.prefix, metrics)
         else:
             show_monitors(trainer, self.prefix, metrics)
+        self._gallery.end_epoch(trainer, self.report, self.history)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop the clock."""
+        """Draw the whole fit, and stop the clock."""
+        self._gallery.finish(trainer, self.history)
         self._fit_seconds = time.perf_counter() - self._fit_started
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -242,6 +253,7 @@ class AnomalyFilterCallback(Callback):
             **self.record.state_dict(),
             "probe_indices": self.probe_indices,
             "dataset_size": self._dataset_size,
+            **self._gallery.curves.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -249,6 +261,7 @@ class AnomalyFilterCallback(Callback):
         self.record.load_state_dict(state_dict)
         self.probe_indices = state_dict.get("probe_indices")
         self._dataset_size = state_dict.get("dataset_size")
+        self._gallery.curves.load_state_dict(state_dict)
         self._restored = True
 
     def _take_probe(self, trainer: Trainer) -> Probe:
@@ -308,5 +321,7 @@ class AnomalyFilterCallback(Callback):
                 max_clusters=self.max_clusters,
                 pca=self.pca,
                 seed=self.seed,
-                forward=lambda batch: run_step(trainer, pl_module, batch, self.probe_step),
+                forward=self._gallery.watching(
+                    lambda batch: run_step(trainer, pl_module, batch, self.probe_step)
+                ),
             )
