@@ -29,6 +29,7 @@ from filterwatch.detection import (
 from filterwatch.detection.isolation import undisturbed
 from filterwatch.visuals.gallery import Gallery
 from filterwatch.visuals.pictures import Pictures, chosen_pictures
+from filterwatch.visuals.progress import probe_progress
 
 
 class AnomalyFilterCallback(Callback):
@@ -312,7 +313,7 @@ class AnomalyFilterCallback(Callback):
 
     def _detect(self, trainer: Trainer, pl_module: LightningModule) -> AnomalyReport:
         assert self.samples is not None
-        with evaluation_stage(trainer):
+        with evaluation_stage(trainer), probe_progress(trainer) as on_progress:
             return detect_anomaly_filters(
                 pl_module,
                 self.samples.batches,
@@ -324,4 +325,5 @@ class AnomalyFilterCallback(Callback):
                 forward=self._gallery.watching(
                     lambda batch: run_step(trainer, pl_module, batch, self.probe_step)
                 ),
+                on_progress=on_progress,
             )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -40,6 +41,11 @@ class Clusterings:
     log_likelihood: Tensor
     converged: Tensor
 
+    def split(self, sizes: Sequence[int]) -> list[Clusterings]:
+        """Return the clusterings of consecutive groups of so many filters each."""
+        columns = [getattr(self, column.name).split(list(sizes)) for column in fields(self)]
+        return [Clusterings(*parts) for parts in zip(*columns, strict=True)]
+
 
 def cluster_points(
     points: Tensor,
@@ -49,6 +55,7 @@ def cluster_points(
     tolerance: float = 1e-3,
     max_iterations: int = 100,
     seed: int = 0,
+    on_progress: Callable[[int], None] | None = None,
 ) -> Clusterings:
     """Cluster each filter's points by Gaussian mixtures of 2 … ``max_clusters`` clusters.
 
@@ -68,6 +75,7 @@ def cluster_points(
         tolerance: A fit ends when a step raises its mean log-likelihood per sample by less.
         max_iterations: Largest number of steps of a fit.
         seed: Accepted for the sake of a uniform interface: the start is deterministic.
+        on_progress: Called now and then with the index of a filter: those before it are done.
 
     Returns:
         The clusterings, on the device of the points.
@@ -81,7 +89,13 @@ def cluster_points(
     alive = scale > 0
     fit = _fit_compiled if points.device.type == "cpu" else _fit_tensors
     arguments = (max_clusters, regularization, tolerance, max_iterations)
-    labels, log_likelihood, converged = fit(standardized[alive], *arguments)
+
+    def tell(n_done: int) -> None:
+        if on_progress is not None:
+            done = alive.cumsum(0) <= n_done
+            on_progress(int(done.sum()))
+
+    labels, log_likelihood, converged = fit(standardized[alive], *arguments, tell)
     ch_by_k = torch.stack(
         [
             calinski_harabasz(standardized[alive], labels[:, at], at + 2)
@@ -159,6 +173,7 @@ def _fit_compiled(
     regularization: float,
     tolerance: float,
     max_iterations: int,
+    tell: Callable[[int], None],
 ) -> tuple[Tensor, Tensor, Tensor]:
     n_problems, n_samples, _ = points.shape
     array = points.float().mT.contiguous().numpy()
@@ -167,11 +182,12 @@ def _fit_compiled(
     steps = np.empty((n_problems, max_clusters - 1), np.int64)
     converged = np.empty((n_problems, max_clusters - 1), np.bool_)
 
-    def work(first: int) -> None:
+    def work(first: int) -> int:
+        last = min(first + chunk, n_problems)
         fused.cluster(
             array,
             first,
-            min(first + chunk, n_problems),
+            last,
             max_clusters,
             regularization,
             tolerance,
@@ -181,6 +197,7 @@ def _fit_compiled(
             steps,
             converged,
         )
+        return last
 
     threads = torch.get_num_threads()
     # Small chunks, handed out as threads come free: fits differ in length.
@@ -188,10 +205,11 @@ def _fit_compiled(
     starts = range(0, n_problems, chunk)
     if threads == 1 or len(starts) < 2:
         for first in starts:
-            work(first)
+            tell(work(first))
     else:
         with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(work, starts))
+            for last in pool.map(work, starts):
+                tell(last)
     return (
         torch.from_numpy(labels),
         torch.from_numpy(log_likelihood),
@@ -205,12 +223,14 @@ def _fit_tensors(
     regularization: float,
     tolerance: float,
     max_iterations: int,
+    tell: Callable[[int], None],
 ) -> tuple[Tensor, Tensor, Tensor]:
     chunk = max(1, _ELEMENTS_PER_CHUNK // (points.shape[1] * max_clusters * 3))
-    parts = [
-        _fit_chunk(part, max_clusters, regularization, tolerance, max_iterations)
-        for part in points.split(chunk)
-    ]
+    parts, n_done = [], 0
+    for part in points.split(chunk):
+        parts.append(_fit_chunk(part, max_clusters, regularization, tolerance, max_iterations))
+        n_done += len(part)
+        tell(n_done)
     labels, log_likelihood, converged = (torch.cat(column) for column in zip(*parts, strict=True))
     return labels, log_likelihood, converged
 
