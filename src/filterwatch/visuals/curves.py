@@ -47,8 +47,9 @@ class Curves:
         self.by_metric = {name: curve for name, curve in kept.items() if curve}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the curves for a checkpoint."""
-        return {"curves": {name: list(curve) for name, curve in self.by_metric.items()}}
+        """Return the curves for a checkpoint; nothing where there are none."""
+        curves = {name: list(curve) for name, curve in self.by_metric.items()}
+        return {"curves": curves} if curves else {}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned; what is missing there starts anew."""
