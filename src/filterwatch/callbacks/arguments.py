@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 
 from filterwatch.datamodules._checks import check_flag, check_integer
 from filterwatch.detection import AnomalyCriteria
+from filterwatch.visuals.pictures import check_pictures
 
 
 def check_layers(layers: object) -> None:
@@ -97,6 +98,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
         check_flag(name, arguments[name])
     check_layers(arguments["layers"])
     check_probe(arguments["probe"])
+    check_pictures(arguments["pictures"])
     criteria, pca, prefix = (arguments[name] for name in ("criteria", "pca", "prefix"))
     if not isinstance(criteria, AnomalyCriteria):
         raise TypeError(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +43,11 @@ class Clusterings:
     log_likelihood: Tensor
     converged: Tensor
 
+    def split(self, sizes: Sequence[int]) -> list[Clusterings]:
+        """Return the clusterings of consecutive groups of so many filters each."""
+        columns = [getattr(self, column.name).split(list(sizes)) for column in fields(self)]
+        return [Clusterings(*parts) for parts in zip(*columns, strict=True)]
+
 
 def cluster_points(
     points: Tensor,
@@ -51,6 +57,7 @@ def cluster_points(
     tolerance: float = 1e-3,
     max_iterations: int = 100,
     seed: int = 0,
+    on_progress: Callable[[int], None] | None = None,
 ) -> Clusterings:
     """Cluster each filter's points by Gaussian mixtures of 2 … ``max_clusters`` clusters.
 
@@ -70,6 +77,7 @@ def cluster_points(
         tolerance: A fit ends when a step raises its mean log-likelihood per sample by less.
         max_iterations: Largest number of steps of a fit.
         seed: Accepted for the sake of a uniform interface: the start is deterministic.
+        on_progress: Called now and then with the index of a filter: those before it are done.
 
     Returns:
         The clusterings, on the device of the points.
@@ -83,7 +91,12 @@ def cluster_points(
     alive = scale > 0
     fit = _fit_compiled if points.device.type == "cpu" else _fit_tensors
     arguments = (max_clusters, regularization, tolerance, max_iterations)
-    chosen, ch_by_k, log_likelihood, converged = fit(standardized[alive], *arguments)
+
+    def tell(n_done: int) -> None:
+        if on_progress is not None:
+            on_progress(int((alive.cumsum(0) <= n_done).sum()))
+
+    chosen, ch_by_k, log_likelihood, converged = fit(standardized[alive], *arguments, tell)
     chosen, sizes = largest_first(chosen, max_clusters)
     # The compiled fits have it in the precision of their points.
     ch_index = calinski_harabasz(standardized[alive], chosen, max_clusters)
@@ -162,6 +175,7 @@ def _fit_compiled(
     regularization: float,
     tolerance: float,
     max_iterations: int,
+    tell: Callable[[int], None],
 ) -> _Fits:
     n_problems, n_samples, _ = points.shape
     array = points.float().mT.contiguous().numpy()
@@ -185,7 +199,7 @@ def _fit_compiled(
             converged,
         )
 
-    spread(work, n_problems)
+    spread(work, n_problems, tell=tell)
     return _Fits(*map(torch.from_numpy, (labels, ch_by_k, log_likelihood, converged)))
 
 
@@ -195,12 +209,14 @@ def _fit_tensors(
     regularization: float,
     tolerance: float,
     max_iterations: int,
+    tell: Callable[[int], None],
 ) -> _Fits:
     chunk = max(1, _ELEMENTS_PER_CHUNK // (points.shape[1] * max_clusters * 3))
-    parts = [
-        _fit_chunk(part, max_clusters, regularization, tolerance, max_iterations)
-        for part in points.split(chunk)
-    ]
+    parts, n_done = [], 0
+    for part in points.split(chunk):
+        parts.append(_fit_chunk(part, max_clusters, regularization, tolerance, max_iterations))
+        n_done += len(part)
+        tell(n_done)
     return _Fits(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 

@@ -17,7 +17,7 @@ from filterwatch.detection.isolation import preserved_random_state
 from filterwatch.detection.reduction import PCA, LayerReduction, Reduced
 from filterwatch.detection.report import AnomalyReport
 from filterwatch.detection.unmasked import Masks, capture_unmasked
-from filterwatch.detection.verdicts import judge
+from filterwatch.detection.verdicts import ProgressCallback, judge
 
 # A group of filters is reduced in this share of the memory budget: it is copied a few times.
 _GROUPS = 8
@@ -37,6 +37,7 @@ def detect_anomaly_filters(
     memory_budget: int = 2**30,
     forward: Forward | None = None,
     masks: Masks | None = None,
+    on_progress: ProgressCallback | None = None,
 ) -> AnomalyReport:
     """Find the filters whose feature maps isolate a few samples in clusters of their own.
 
@@ -74,6 +75,9 @@ def detect_anomaly_filters(
             Default: the batch's images, moved to the model's device.
         masks: Masks on the model's filters, as `mask_filters` returns them. Masked filters are
             judged as they would be unmasked, the others as they are; see `capture_unmasked`.
+        on_progress: Called as ``on_progress(step, layer, done, total)`` while a layer's turn comes
+            in one of the steps ``"feature maps"``, ``"principal components"`` and ``"clustering"``,
+            with how much of the step is done by then, out of how much. Changes no result.
 
     Returns:
         The report. Layers that could not be judged are in its ``skipped``, with the reason.
@@ -122,8 +126,16 @@ def detect_anomaly_filters(
         )
         for name in found
     }
-    _run(model, batches, reductions, _masked_channels(found, masks), forward=forward, seed=seed)
-    reduced, skipped = _reduce(reductions)
+    _run(
+        model,
+        batches,
+        reductions,
+        _masked_channels(found, masks),
+        forward=forward,
+        seed=seed,
+        on_progress=on_progress,
+    )
+    reduced, skipped = _reduce(reductions, on_progress)
     verdicts = judge(
         {name: found[name] for name in reduced},
         reduced,
@@ -131,6 +143,7 @@ def detect_anomaly_filters(
         max_clusters=max_clusters,
         seed=seed,
         votes=votes,
+        on_progress=on_progress,
     )
     return AnomalyReport(
         anomalies=verdicts.anomalies,
@@ -183,10 +196,18 @@ def _run(
     *,
     forward: Forward | None,
     seed: int,
+    on_progress: ProgressCallback | None,
 ) -> None:
+    done, total = 0, sum(reduction.n_samples for reduction in reductions.values())
+
     def consume(name: str, maps: Tensor) -> None:
-        if name in reductions:
-            reductions[name].add(maps)
+        nonlocal done
+        if name not in reductions:
+            return
+        if on_progress is not None:
+            on_progress("feature maps", name, done, total)
+            done += len(maps)
+        reductions[name].add(maps)
 
     if masked is None:
         capture(model, batches, consume, forward=forward, seed=seed)
@@ -209,11 +230,13 @@ def _masked_channels(
 
 
 def _reduce(
-    reductions: dict[str, LayerReduction],
+    reductions: dict[str, LayerReduction], on_progress: ProgressCallback | None
 ) -> tuple[dict[str, Reduced], dict[str, str]]:
     """Return what remains of each layer, and why nothing does of the others."""
     reduced, skipped = {}, {}
-    for name, reduction in reductions.items():
+    for done, (name, reduction) in enumerate(reductions.items()):
+        if on_progress is not None:
+            on_progress("principal components", name, done, len(reductions))
         result = reduction.finish()
         if isinstance(result, str):
             skipped[name] = result

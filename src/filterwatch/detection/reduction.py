@@ -42,12 +42,15 @@ class LayerReduction:
         rank: Rank of the factorisation; ``None`` to keep maps whole.
         group_bytes: Largest size of a group of filters reduced together.
         seed: Seed of the principal component analysis.
+
+    Attributes:
+        n_samples: Number of samples in the probe.
     """
 
     def __init__(
         self, *, n_samples: int, pca: PCA, rank: int | None, group_bytes: int, seed: int
     ) -> None:
-        self._n_samples = n_samples
+        self.n_samples = n_samples
         self._pca = pca
         self._group_bytes = group_bytes
         self._seed = seed
@@ -64,13 +67,13 @@ class LayerReduction:
         rows = maps.detach().flatten(2).transpose(0, 1)  # [C, B, D], a view
         n_filters, n_rows, width = rows.shape
         first, self._seen = self._seen, self._seen + n_rows
-        if self._skip is not None or self._seen > self._n_samples:
+        if self._skip is not None or self._seen > self.n_samples:
             return
         if self._shape is not None and self._shape != (n_filters, width):
             self._give_up("its maps differ in shape between batches: give images of one size")
             return
         self._shape = (n_filters, width)
-        if n_rows == self._n_samples:
+        if n_rows == self.n_samples:
             self._reduce(rows)
         elif self._factors is not None:
             copied = _copied(rows)
@@ -79,13 +82,13 @@ class LayerReduction:
                 self._factors.add(copied)
         else:
             if self._maps is None:
-                self._maps = _empty((n_filters, self._n_samples, width), rows)
+                self._maps = _empty((n_filters, self.n_samples, width), rows)
             self._maps[:, first : self._seen] = rows
 
     def finish(self) -> Reduced | str:
         """Return what remains of the layer, or why it cannot be judged; and forget the maps."""
-        if self._skip is None and self._seen != self._n_samples:
-            self._give_up(f"it put out {self._seen} maps a filter for {self._n_samples} samples")
+        if self._skip is None and self._seen != self.n_samples:
+            self._give_up(f"it put out {self._seen} maps a filter for {self.n_samples} samples")
         if self._skip is None and self._factors is not None:
             self._points = self._reduce_group(self._factors.scores())
         elif self._skip is None and self._maps is not None:
@@ -96,7 +99,7 @@ class LayerReduction:
         assert self._points is not None
         assert self._shape is not None
         width = self._shape[1]
-        return Reduced(self._points, self._magnitude / (self._n_samples * width))
+        return Reduced(self._points, self._magnitude / (self.n_samples * width))
 
     def _reduce(self, rows: Tensor) -> None:
         """Reduce all rows [C, N, D] of the layer at once; kept ones are overwritten."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Callable, Mapping
+from itertools import accumulate
 from typing import NamedTuple
 
 import torch
@@ -14,6 +16,9 @@ from filterwatch.detection.criteria import AnomalyCriteria, flag_anomalies, smal
 from filterwatch.detection.reduction import Reduced
 from filterwatch.detection.report import AnomalyFilter, LayerReport
 from filterwatch.detection.voting import vote
+
+# Called with the step, the layer whose turn it is, what is done by then, and out of how much.
+ProgressCallback = Callable[[str, str, int, int], None]
 
 
 class Verdicts(NamedTuple):
@@ -38,6 +43,7 @@ def judge(
     max_clusters: int = 14,
     seed: int = 0,
     votes: int = 0,
+    on_progress: ProgressCallback | None = None,
 ) -> Verdicts:
     """Cluster each filter's points and judge the clusterings, layer by layer (paper, section 3).
 
@@ -49,6 +55,7 @@ def judge(
         seed: Seed of the draws of a vote.
         votes: Number of random parts of the probe that vote on each filter; 0 lets the
             clustering of the whole probe decide.
+        on_progress: Called as the clustering of the whole probe goes on.
     """
     if not layers:
         return Verdicts({}, [], {})
@@ -56,7 +63,12 @@ def judge(
     activation = torch.cat([reduced[name].activation for name in layers])
     lengths = [len(reduced[name].points) for name in layers]
     limit = criteria.small_cluster_limit(points.shape[1])
-    whole = cluster_points(points, max_clusters=max_clusters, seed=seed)
+    whole = cluster_points(
+        points,
+        max_clusters=max_clusters,
+        seed=seed,
+        on_progress=_by_layer(on_progress, list(layers), lengths),
+    )
     if votes:
         ballots = vote(
             points,
@@ -73,26 +85,24 @@ def judge(
             (None,) * len(lengths),
             _isolated(whole.cluster_sizes, whole.labels, limit),
         )
-    columns = (
-        whole.cluster_sizes, whole.ch_index, whole.n_clusters, whole.labels, points, activation,
-    )  # fmt: skip
     reports: dict[str, LayerReport] = {}
-    for (name, layer), share, *parts in zip(
-        layers.items(), shares, *(column.cpu().split(lengths) for column in columns), strict=True
+    for (name, layer), clustering, share in zip(
+        layers.items(), whole.split(lengths), shares, strict=True
     ):
-        sizes, ch_index, n_clusters, labels, own_points, active = parts
+        sizes, ch_index = clustering.cluster_sizes.cpu(), clustering.ch_index.cpu()
+        active = reduced[name].activation.cpu()
         reports[name] = LayerReport(
             kind=layer.kind,
             ch_index=ch_index,
-            n_clusters=n_clusters,
+            n_clusters=clustering.n_clusters.cpu(),
             cluster_sizes=sizes,
             activation=active,
             is_anomaly=share > 0.5
             if share is not None
             else flag_anomalies(sizes, ch_index, active, limit=limit, criteria=criteria),
             sources=layer.sources,
-            points=own_points,
-            labels=labels,
+            points=reduced[name].points.cpu(),
+            labels=clustering.labels.cpu(),
             votes=share,
         )
     isolated = isolated.cpu()
@@ -104,6 +114,22 @@ def judge(
     counts = isolated.sum(0)
     isolations = {index: int(counts[index]) for index in counts.nonzero().flatten().tolist()}
     return Verdicts(reports, anomalies, isolations)
+
+
+def _by_layer(
+    on_progress: ProgressCallback | None, names: list[str], lengths: list[int]
+) -> Callable[[int], None] | None:
+    """Return what turns a number of filters into the layer that holds the next one."""
+    if on_progress is None:
+        return None
+    ends = list(accumulate(lengths))
+
+    def tell(n_done: int) -> None:
+        name = names[min(bisect_right(ends, n_done), len(names) - 1)]
+        on_progress("clustering", name, n_done, ends[-1])
+
+    tell(0)
+    return tell
 
 
 def _isolated(cluster_sizes: Tensor, labels: Tensor, limit: int) -> Tensor:
