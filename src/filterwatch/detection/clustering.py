@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -39,6 +40,11 @@ class Clusterings:
     ch_by_k: Tensor
     log_likelihood: Tensor
     converged: Tensor
+
+    def split(self, sizes: Sequence[int]) -> list[Clusterings]:
+        """Return the clusterings of consecutive groups of so many filters each."""
+        columns = [getattr(self, column.name).split(list(sizes)) for column in fields(self)]
+        return [Clusterings(*parts) for parts in zip(*columns, strict=True)]
 
 
 def cluster_points(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from itertools import chain
 from typing import Any
 
@@ -17,6 +17,8 @@ from filterwatch.detection.criteria import AnomalyCriteria, flag_anomalies, smal
 from filterwatch.detection.images import find_images
 from filterwatch.detection.reduction import PCA, LayerReduction
 from filterwatch.detection.report import AnomalyFilter, AnomalyReport, LayerReport
+
+ProgressCallback = Callable[[str, str, int, int], None]
 
 # A group of filters is reduced in this share of the memory budget: it is copied a few times.
 _GROUPS = 8
@@ -34,6 +36,7 @@ def detect_anomaly_filters(
     batch_size: int = 256,
     memory_budget: int = 2**30,
     forward: Forward | None = None,
+    on_progress: ProgressCallback | None = None,
 ) -> AnomalyReport:
     """Find the filters whose feature maps isolate a few samples in clusters of their own.
 
@@ -65,6 +68,9 @@ def detect_anomaly_filters(
             A probe that goes through in one batch needs a fraction of it.
         forward: How a batch of an iterable goes through the model; called as ``forward(batch)``.
             Default: the batch's images, moved to the model's device.
+        on_progress: Called as ``on_progress(step, layer, done, total)`` when a layer's turn comes
+            in one of the steps ``"feature maps"``, ``"principal components"`` and ``"clustering"``,
+            with the share of the step that is done by then.
 
     Returns:
         The report. Layers that could not be judged are in its ``skipped``, with the reason.
@@ -109,15 +115,13 @@ def detect_anomaly_filters(
         )
         for name in found
     }
-    _run(model, batches, reductions, forward=forward, seed=seed)
-    points, activations, skipped = _reduce(reductions)
+    _run(model, batches, reductions, n_samples, forward=forward, seed=seed, on_progress=on_progress)
+    points, activations, skipped = _reduce(reductions, on_progress)
     judged = _judge(
         {name: found[name] for name in points},
         points,
         activations,
-        cluster_points(torch.cat(list(points.values())), max_clusters=max_clusters, seed=seed)
-        if points
-        else None,
+        _cluster(points, on_progress, max_clusters=max_clusters, seed=seed),
         criteria=criteria,
         limit=limit,
     )
@@ -162,22 +166,33 @@ def _run(
     model: nn.Module,
     batches: Iterable[Any],
     reductions: dict[str, LayerReduction],
+    n_samples: int,
     *,
     forward: Forward | None,
     seed: int,
+    on_progress: ProgressCallback | None,
 ) -> None:
+    done, total = 0, n_samples * len(reductions)
+
     def consume(name: str, maps: Tensor) -> None:
-        if name in reductions:
-            reductions[name].add(maps)
+        nonlocal done
+        if name not in reductions:
+            return
+        if on_progress is not None:
+            on_progress("feature maps", name, done, total)
+            done += len(maps)
+        reductions[name].add(maps)
 
     capture(model, batches, consume, forward=forward, seed=seed)
 
 
 def _reduce(
-    reductions: dict[str, LayerReduction],
+    reductions: dict[str, LayerReduction], on_progress: ProgressCallback | None
 ) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, str]]:
     points, activations, skipped = {}, {}, {}
-    for name, reduction in reductions.items():
+    for done, (name, reduction) in enumerate(reductions.items()):
+        if on_progress is not None:
+            on_progress("principal components", name, done, len(reductions))
         problem = reduction.problem()
         if problem is None:
             points[name], activations[name] = reduction.finish()
@@ -186,34 +201,56 @@ def _reduce(
     return points, activations, skipped
 
 
+def _cluster(
+    points: dict[str, Tensor],
+    on_progress: ProgressCallback | None,
+    *,
+    max_clusters: int,
+    seed: int,
+) -> dict[str, Clusterings]:
+    """Cluster the points of every layer; all at once where nobody watches, which is faster."""
+    if not points:
+        return {}
+    if on_progress is None:
+        together = cluster_points(
+            torch.cat(list(points.values())), max_clusters=max_clusters, seed=seed
+        )
+        sizes = [len(layer) for layer in points.values()]
+        return dict(zip(points, together.split(sizes), strict=True))
+    clusterings, done = {}, 0
+    total = sum(len(layer) for layer in points.values())
+    for name, layer in points.items():
+        on_progress("clustering", name, done, total)
+        clusterings[name] = cluster_points(layer, max_clusters=max_clusters, seed=seed)
+        done += len(layer)
+    return clusterings
+
+
 def _judge(
     layers: dict[str, Layer],
     points: dict[str, Tensor],
     activations: dict[str, Tensor],
-    clusterings: Clusterings | None,
+    clusterings: dict[str, Clusterings],
     *,
     criteria: AnomalyCriteria,
     limit: int,
 ) -> dict[str, LayerReport]:
     reports: dict[str, LayerReport] = {}
-    if clusterings is None:
-        return reports
-    stop = 0
     for name, layer in layers.items():
-        start, stop = stop, stop + len(points[name])
-        sizes = clusterings.cluster_sizes[start:stop].cpu()
-        ch_index = clusterings.ch_index[start:stop].cpu()
+        clustering = clusterings[name]
+        sizes = clustering.cluster_sizes.cpu()
+        ch_index = clustering.ch_index.cpu()
         activation = activations[name].cpu()
         reports[name] = LayerReport(
             kind=layer.kind,
             ch_index=ch_index,
-            n_clusters=clusterings.n_clusters[start:stop].cpu(),
+            n_clusters=clustering.n_clusters.cpu(),
             cluster_sizes=sizes,
             activation=activation,
             is_anomaly=flag_anomalies(sizes, ch_index, activation, limit=limit, criteria=criteria),
             sources=layer.sources,
             points=points[name].cpu(),
-            labels=clusterings.labels[start:stop].cpu(),
+            labels=clustering.labels.cpu(),
         )
     return reports
 

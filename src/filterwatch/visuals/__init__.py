@@ -1,0 +1,1 @@
+"""Pictures: figures, TensorBoard, the HTML reports."""
