@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from filterwatch.analysis.arguments import build_parser, class_names_from, crite
 from filterwatch.analysis.comparison import compare
 from filterwatch.analysis.documents import (
     comparison_document,
+    comparison_notes,
     comparison_table,
     report_document,
     report_notes,
@@ -42,8 +43,7 @@ def run_analyze(args: Sequence[str]) -> None:
         analysis = _analyses([options.file], options)[0]
         console = Console(soft_wrap=False)
         console.print(analysis.report)
-        for line in report_notes(analysis):
-            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        _print_lines(console, report_notes(analysis))
         _write_json(report_document(analysis), options.output / "report.json")
         write_html(analysis, options.output / "report.html", n_charts=options.charts)
         _announce(console, options.output, "report")
@@ -63,6 +63,7 @@ def run_compare(args: Sequence[str]) -> None:
         comparison = compare(*_analyses([options.first, options.second], options))
         console = Console(soft_wrap=False)
         console.print(comparison_table(comparison))
+        _print_lines(console, comparison_notes(comparison))
         _write_json(comparison_document(comparison), options.output / "comparison.json")
         write_html(comparison, options.output / "comparison.html", n_charts=options.charts)
         _announce(console, options.output, "comparison")
@@ -190,9 +191,13 @@ def _write_json(document: dict[str, Any], path: Path) -> None:
 def _announce(console: Console, directory: Path, name: str) -> None:
     html, data = directory / f"{name}.html", directory / f"{name}.json"
     megabytes = html.stat().st_size / 1e6
-    console.print(
-        f"Look at {html} ({megabytes:.1f} MB, needs no network); the numbers are in {data}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
+    _print_lines(
+        console,
+        [f"Look at {html} ({megabytes:.1f} MB, needs no network); the numbers are in {data}"],
     )
+
+
+def _print_lines(console: Console, lines: Iterable[str]) -> None:
+    """Print lines as they are: names from outside are no markup, and wrap where the terminal does."""
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -81,8 +81,6 @@ def comparison_table(comparison: Comparison) -> Table:
     table = Table(
         title=f"{first.report.count} anomaly filters in {escape(str(first.model.path))}, "
         f"{second.report.count} in {escape(str(second.model.path))}",
-        caption=escape("\n".join(_comparison_notes(comparison))),
-        caption_justify="left",
         show_footer=True,
     )
     table.add_column("layer", footer="all layers", overflow="fold")
@@ -106,7 +104,8 @@ def comparison_table(comparison: Comparison) -> Table:
     return table
 
 
-def _comparison_notes(comparison: Comparison) -> Iterator[str]:
+def comparison_notes(comparison: Comparison) -> Iterator[str]:
+    """Yield the lines to print below a comparison's table."""
     for what, filters, analysis in (
         ("turned anomalous", comparison.turned, comparison.second),
         ("ceased to be anomalous", comparison.ceased, comparison.first),
@@ -121,6 +120,9 @@ def _comparison_notes(comparison: Comparison) -> Iterator[str]:
             _SHOWN,
         )
         yield f"{what}: {named}; they isolate (by how many): {shown}"
+    for what, analysis in (("first", comparison.first), ("second", comparison.second)):
+        if analysis.accuracy is not None:
+            yield f"accuracy of the {what} on the probe: {analysis.accuracy:.1%}"
     if comparison.unmatched:
         yield f"not in both models: {first_few(comparison.unmatched, _SHOWN)}"
 

@@ -36,7 +36,7 @@ class SpriteSheet:
     rows: int
 
 
-def sprite_sheet(images: ProbeImages, *, largest: int = 64, quality: int = 80) -> SpriteSheet:
+def sprite_sheet(images: ProbeImages, *, largest: int = 64, quality: int = 75) -> SpriteSheet:
     """Draw the images of a probe, cropped as the network sees them.
 
     Args:

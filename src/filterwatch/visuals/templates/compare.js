@@ -28,7 +28,7 @@ function nameCell(filter) {
     event.stopPropagation();
     table.choose(filter);
   };
-  return element('button', { type: 'button', class: 'plain', onclick: choose }, `${layerName(first, filter)} · ${first.channelOf[filter]}`);
+  return element('button', { type: 'button', class: 'plain', onclick: choose }, ...dotted(layerName(first, filter)), `\u00a0·\u00a0${first.channelOf[filter]}`);
 }
 
 const STATUS_ORDER = { turned: 3, ceased: 2, both: 1, neither: 0 };
@@ -42,12 +42,12 @@ const perRun = (title, hint, value, cell) => runs.map((run, at) => ({
 }));
 const table = new Table(byId('filter-table'), byId('pager'), [
   { title: 'Change', hint: 'Anomalous in the second only (turned), in the first only (ceased), in both', value: (filter) => STATUS_ORDER[STATUS[statusOf(filter)]], cell: statusCell, descending: true },
-  { title: 'Filter', hint: 'Layer and channel', value: (filter) => filter, cell: nameCell },
+  { title: 'Filter', hint: 'Layer and channel', value: (filter) => filter, cell: nameCell, kind: 'name' },
   ...perRun('K', 'Number of clusters', (run, filter) => run.clusters[filter], (run, filter) => String(run.clusters[filter])),
   ...perRun('Isolated', 'Images in small clusters', (run, filter) => isolatedCount(run, filter, limit()), (run, filter) => String(isolatedCount(run, filter, limit()))),
   ...perRun('CH', 'Calinski-Harabasz index', (run, filter) => run.chIndex[filter], (run, filter) => short(run.chIndex[filter])),
   ...perRun('CH / mean', 'Calinski-Harabasz index over the layer’s mean', relativeCh, (run, filter) => short(relativeCh(run, filter))),
-], { onChoose: chooseFilter, sort: { at: 0, descending: true } });
+], { onChoose: chooseFilter, sort: { at: 0, descending: true }, pageSize: 10 });
 
 function showFilters() {
   const matches = searchMatcher(first, byId('search').value);
@@ -71,13 +71,8 @@ function chooseFilter(filter) {
     if (isDead(run, filter)) return element('div', { class: 'side' }, heading, element('p', { class: 'hint' }, 'Dead: its map is the same for every image.'));
     const numbers = filterNumbers(run, filter, sliders.thresholds);
     if (!run.chartOf.has(filter)) return element('div', { class: 'side' }, heading, numbers, element('p', { class: 'hint' }, 'This file does not hold the points of this filter. Run again with these thresholds or more --charts to see it.'));
-    const outliers = outliersOf(run, filter, limit());
     const ring = (sample) => runs.forEach((other, which) => plots[which].isConnected && !isDead(other, filter) && ringSample(plots[which], other, filter, sample));
-    const cards = outliers.slice(0, CARDS).map((sample) => imageCard(runs, sample, {
-      tabindex: 0, onmouseenter: () => ring(sample), onmouseleave: () => ring(null), onfocus: () => ring(sample), onblur: () => ring(null),
-    }));
-    const more = outliers.length > CARDS ? `, of which ${CARDS} are shown` : '';
-    return element('div', { class: 'side' }, heading, numbers, plots[at], element('h3', {}, `${count(outliers.length, 'image', 'images')} in small clusters${more}`), element('div', { class: 'gallery' }, ...cards));
+    return element('div', { class: 'side' }, heading, numbers, plots[at], element('p', { class: 'caption' }, PLOT_CAPTION), outlierCards([run], run, filter, limit(), ring));
   });
   fill(byId('detail'), element('h3', {}, `${layerName(first, filter)} · channel ${first.channelOf[filter]} `, statusCell(filter)), element('div', { class: 'plots' }, ...sides));
   runs.forEach((run, at) => {
@@ -125,7 +120,7 @@ function showLayers() {
       const only = () => { narrow(at); byId('filters').scrollIntoView(); };
       return element(
         'tr', { 'data-layer': layer.name },
-        element('td', {}, element('button', { type: 'button', class: 'plain', onclick: only }, layer.name)),
+        element('td', {}, element('button', { type: 'button', class: 'plain', onclick: only }, ...dotted(layer.name))),
         element('td', { class: 'number' }, whole.format(layer.filters)),
         barred(both + ceased, 'second'),
         barred(both + turned, ''),

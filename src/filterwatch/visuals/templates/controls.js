@@ -99,10 +99,14 @@ function chip(text, onClear) {
   return element('span', { class: 'chip' }, text, element('button', { type: 'button', 'aria-label': `clear: ${text}`, onclick: onClear }, '×'));
 }
 
+// The largest clusters and all small ones; the rest is told by the pointer.
 function sizesCell(run, filter, limit) {
   const sizes = Array.from(sizesOf(run, filter));
   if (!sizes.length) return 'dead';
-  return sizes.flatMap((size, at) => [at ? ' ' : '', size <= limit ? element('b', {}, String(size)) : String(size)]);
+  const large = sizes.filter((size) => size > limit);
+  const small = sizes.filter((size) => size <= limit);
+  const shown = large.slice(0, 3).join(' ') + (large.length > 3 ? ' …' : '');
+  return element('span', { title: sizes.join(' ') }, shown, small.length ? ' ' : '', element('b', {}, small.join(' ')));
 }
 
 function onColorSchemeChange(redraw) {

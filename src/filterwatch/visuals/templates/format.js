@@ -25,6 +25,11 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
+// A long dotted name may break after its dots, and only there.
+function dotted(name) {
+  return name.split('.').flatMap((part, at, parts) => (at < parts.length - 1 ? [`${part}.`, element('wbr')] : [part]));
+}
+
 const byId = (id) => document.getElementById(id);
 const cssColor = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 

@@ -4,7 +4,7 @@ document.body.classList.add('report');
 const run = readRun(payload.runs[0]);
 const runs = [run];
 const everyFilter = Array.from({ length: run.count }, (_, filter) => filter);
-const CARDS = 48;
+const CARDS = 36;
 
 const state = { verdict: null, isolated: null, layer: null, sample: null, chosen: null, cards: CARDS };
 
@@ -30,12 +30,12 @@ function nameCell(filter) {
     event.stopPropagation();
     table.choose(filter);
   };
-  return element('button', { type: 'button', class: 'plain', onclick: choose }, `${layerName(run, filter)} · ${run.channelOf[filter]}`);
+  return element('button', { type: 'button', class: 'plain', onclick: choose }, ...dotted(layerName(run, filter)), `\u00a0·\u00a0${run.channelOf[filter]}`);
 }
 
 const table = new Table(byId('filter-table'), byId('pager'), [
   { title: 'Verdict', hint: 'Criteria that hold; all three make an anomaly filter', value: (filter) => (isDead(run, filter) ? NaN : criteriaMet(filter) + relativeCh(filter) / (1 + relativeCh(filter))), cell: criteriaCell, descending: true },
-  { title: 'Filter', hint: 'Layer and channel', value: (filter) => filter, cell: nameCell },
+  { title: 'Filter', hint: 'Layer and channel', value: (filter) => filter, cell: nameCell, kind: 'name' },
   { title: 'K', hint: 'Number of clusters', value: (filter) => run.clusters[filter], cell: (filter) => String(run.clusters[filter]), number: true, descending: true },
   { title: 'Small', hint: 'Small clusters', value: (filter) => smallClusters(run, filter, limit()), cell: (filter) => String(smallClusters(run, filter, limit())), number: true, descending: true },
   { title: 'Isolated', hint: 'Images in small clusters', value: (filter) => isolatedCount(run, filter, limit()), cell: (filter) => String(isolatedCount(run, filter, limit())), number: true, descending: true },
@@ -81,20 +81,8 @@ function chooseFilter(filter) {
     return;
   }
   const plot = element('div', { class: 'plot', id: 'plot', role: 'img', 'aria-label': `Scatter plot of ${payload.n_samples} images in ${run.clusters[filter]} clusters; the isolated images are listed below` });
-  const outliers = outliersOf(run, filter, thresholds.limit);
-  const cards = outliers.slice(0, CARDS).map((sample) => imageCard(runs, sample, {
-    tabindex: 0,
-    onmouseenter: () => ringSample(plot, run, filter, sample),
-    onmouseleave: () => ringSample(plot, run, filter, null),
-    onfocus: () => ringSample(plot, run, filter, sample),
-    onblur: () => ringSample(plot, run, filter, null),
-  }));
-  const more = outliers.length > CARDS ? `, of which ${CARDS} are shown` : '';
-  fill(
-    detail, heading, numbers, plot,
-    element('h3', {}, `${count(outliers.length, 'image', 'images')} in small clusters${more}`),
-    element('div', { class: 'gallery', id: 'outliers' }, ...cards),
-  );
+  const ring = (sample) => ringSample(plot, run, filter, sample);
+  fill(detail, heading, numbers, plot, element('p', { class: 'caption' }, PLOT_CAPTION), outlierCards(runs, run, filter, thresholds.limit, ring));
   drawScatter(plot, run, filter, thresholds.limit, {
     onHover: (sample, event, cluster) => showTooltip(runs, sample, event, element('div', { class: 'file' }, `cluster of ${count(sizesOf(run, filter)[cluster], 'image', 'images')}`)),
     onLeave: hideTooltip,
@@ -137,7 +125,7 @@ function showLayers() {
       const only = () => { narrow({ layer: at, sample: null }); byId('filters').scrollIntoView(); };
       return element(
         'tr', { 'data-layer': layer.name },
-        element('td', {}, element('button', { type: 'button', class: 'plain', onclick: only }, layer.name)),
+        element('td', {}, element('button', { type: 'button', class: 'plain', onclick: only }, ...dotted(layer.name))),
         element('td', {}, layer.kind.replace('_', '-')),
         element('td', { class: 'number' }, whole.format(layer.filters)),
         element('td', { class: 'number' }, whole.format(dead)),

@@ -4,8 +4,10 @@
 const CLUSTER_COLORS = ['#0072b2', '#e69f00', '#009e73', '#cc79a7', '#56b4e9', '#9b8b00'];
 const CLUSTER_SYMBOLS = ['circle', 'square', 'diamond', 'triangle-up', 'cross'];
 
+const PLOT_CAPTION = 'A point is an image; colour and shape tell the clusters apart, a ring marks the small ones. Hover to see the image, drag to move, scroll to zoom, double-click to reset.';
+
 // Draws into `plot`; onHover(sample, event) and onLeave() follow the pointer.
-function drawScatter(plot, run, filter, limit, { onHover, onLeave, onClick }) {
+function drawScatter(plot, run, filter, limit, { onHover, onLeave }) {
   const data = chartData(run, filter);
   const sizes = sizesOf(run, filter);
   const members = Array.from(sizes, () => []);
@@ -19,7 +21,6 @@ function drawScatter(plot, run, filter, limit, { onHover, onLeave, onClick }) {
       x: samples.map((sample) => data.x[sample]),
       y: samples.map((sample) => data.y[sample]),
       customdata: samples,
-      name: `${count(sizes[cluster], 'image', 'images')}${outlying ? ' · isolated' : ''}`,
       hoverinfo: 'none',
       marker: {
         color: CLUSTER_COLORS[cluster % CLUSTER_COLORS.length],
@@ -46,17 +47,17 @@ function drawScatter(plot, run, filter, limit, { onHover, onLeave, onClick }) {
     yaxis: axis('2nd principal component'),
     hovermode: 'closest',
     dragmode: 'pan',
-    legend: { orientation: 'h', y: -0.18, font: { size: 11 } },
-    showlegend: true,
+    showlegend: false, // up to max_clusters entries would leave no room for the points
+    modebar: { bgcolor: 'rgba(0,0,0,0)', color: cssColor('--quiet'), activecolor: cssColor('--accent') },
   };
-  const config = { displaylogo: false, responsive: true, scrollZoom: true, modeBarButtonsToRemove: ['select2d', 'lasso2d', 'autoScale2d'] };
+  // Named one by one: the default bar has buttons that lead to a service on the network.
+  const buttons = [['toImage', 'zoom2d', 'pan2d', 'zoomIn2d', 'zoomOut2d', 'resetScale2d']];
+  const config = { displaylogo: false, responsive: true, scrollZoom: true, modeBarButtons: buttons };
   Plotly.react(plot, traces, layout, config);
   plot.removeAllListeners('plotly_hover');
   plot.removeAllListeners('plotly_unhover');
-  plot.removeAllListeners('plotly_click');
   plot.on('plotly_hover', ({ points, event }) => onHover(points[0].customdata, event, points[0].curveNumber));
   plot.on('plotly_unhover', onLeave);
-  plot.on('plotly_click', ({ points }) => onClick?.(points[0].customdata));
 }
 
 // Rings a sample, or none, from outside the plot.

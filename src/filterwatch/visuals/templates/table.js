@@ -1,11 +1,9 @@
 // A table of numbered rows that can be sorted and paged.
 
-const PAGE = 25;
-
 // columns: { title, hint, value(row), cell(row) -> node or text, number, descending }
 class Table {
-  constructor(table, pager, columns, { onChoose, sort }) {
-    Object.assign(this, { table, pager, columns, onChoose, rows: [], page: 0, chosen: null, sort });
+  constructor(table, pager, columns, { onChoose, sort, pageSize = 25 }) {
+    Object.assign(this, { table, pager, columns, onChoose, rows: [], page: 0, chosen: null, sort, pageSize });
     this.body = element('tbody');
     this.head = element('tr');
     table.replaceChildren(element('thead', {}, this.head), this.body);
@@ -29,14 +27,14 @@ class Table {
       if (a === b) return one - other;
       return (typeof a === 'string' ? a.localeCompare(b, 'en', { numeric: true }) : a - b) * sign;
     });
-    this.page = Math.min(this.page, Math.max(0, Math.ceil(this.ordered.length / PAGE) - 1));
+    this.page = Math.min(this.page, Math.max(0, Math.ceil(this.ordered.length / this.pageSize) - 1));
     this.draw();
   }
 
   draw() {
     this.drawHead();
-    const first = this.page * PAGE;
-    const shown = this.ordered.slice(first, first + PAGE);
+    const first = this.page * this.pageSize;
+    const shown = this.ordered.slice(first, first + this.pageSize);
     fill(this.body, ...shown.map((row) => this.drawRow(row)));
     if (!shown.length) {
       const text = 'No filter fits. Clear the search, or loosen the thresholds.';

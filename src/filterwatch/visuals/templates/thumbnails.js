@@ -30,7 +30,7 @@ const labelText = (sample) => (probe.labels === null ? null : probe.class_names[
 function predictionLine(run, sample) {
   if (run.predictions === null) return null;
   const predicted = run.predictions[sample];
-  const text = `predicted ${run.output_names[predicted]} (${percent(run.confidences[sample])})`;
+  const text = `predicted ${run.output_names[predicted]} (${Math.round(100 * run.confidences[sample])}%)`;
   if (!run.comparable) return element('div', {}, text);
   const right = predicted === probe.labels[sample];
   return element('div', { class: right ? 'right' : 'wrong' }, `${right ? '✓' : '✗'} ${text}`);
@@ -46,13 +46,51 @@ function imageLines(runs, sample) {
       if (line !== null && named[at]) line.prepend(named[at]);
       return line;
     }),
-    element('div', { class: 'file' }, probe.files[sample]),
+    element('div', { class: 'file', title: probe.files[sample] }, probe.files[sample]),
   ];
 }
 
-function imageCard(runs, sample, options = {}, ...extra) {
+function imageCard(runs, sample, { side = 96, ...options } = {}, ...extra) {
   const lines = imageLines(runs, sample).concat(extra).filter((line) => line !== null);
-  return element('div', { class: 'card', 'data-sample': sample, ...options }, thumbnail(sample, 96), ...lines);
+  return element('div', { class: 'card', 'data-sample': sample, ...options }, thumbnail(sample, side), ...lines);
+}
+
+// The images of a filter's small clusters, the smallest cluster first; ring(sample or null) marks
+// an image in the plot. Many stay folded up until asked for.
+function outlierCards(runs, run, filter, limit, ring, shown = 24) {
+  const sizes = sizesOf(run, filter);
+  const position = run.chartOf.get(filter) * payload.n_samples;
+  const outliers = outliersOf(run, filter, limit);
+  const clusterOf = (sample) => run.labels[position + sample];
+  outliers.sort((one, other) => clusterOf(other) - clusterOf(one) || one - other);
+  const groups = [];
+  outliers.slice(0, shown).forEach((sample) => {
+    const cluster = clusterOf(sample);
+    if (!groups.length || groups.at(-1).cluster !== cluster) groups.push({ cluster, samples: [] });
+    groups.at(-1).samples.push(sample);
+  });
+  const card = (sample) => imageCard(runs, sample, {
+    side: 72,
+    tabindex: 0,
+    onmouseenter: () => ring(sample),
+    onmouseleave: () => ring(null),
+    onfocus: () => ring(sample),
+    onblur: () => ring(null),
+  });
+  const box = element(
+    'div',
+    { class: 'outliers' },
+    element('h3', {}, `${count(outliers.length, 'image', 'images')} in small clusters`),
+    ...groups.flatMap(({ cluster, samples }) => [
+      element('h4', {}, `cluster of ${count(sizes[cluster], 'image', 'images')}`),
+      element('div', { class: 'gallery' }, ...samples.map(card)),
+    ]),
+  );
+  if (outliers.length > shown) {
+    const all = () => box.replaceWith(outlierCards(runs, run, filter, limit, ring, Infinity));
+    box.append(element('p', {}, element('button', { type: 'button', onclick: all }, `Show all ${whole.format(outliers.length)}`)));
+  }
+  return box;
 }
 
 function showTooltip(runs, sample, event, ...extra) {
