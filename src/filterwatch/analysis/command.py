@@ -198,6 +198,6 @@ def _announce(console: Console, directory: Path, name: str) -> None:
 
 
 def _print_lines(console: Console, lines: Iterable[str]) -> None:
-    """Print lines as they are: names from outside are no markup, and wrap where the terminal does."""
+    """Print lines as they are: names from outside are no markup, and the terminal wraps them."""
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
