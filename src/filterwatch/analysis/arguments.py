@@ -14,7 +14,6 @@ def build_parser(command: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=f"filterwatch {command}",
         description=_DESCRIPTIONS[command],
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     kinds = "checkpoint of a LightningModule, state_dict, safetensors, or exported program (.pt2)"
     if command == "compare":
@@ -33,7 +32,8 @@ def build_parser(command: str) -> argparse.ArgumentParser:
         type=int,
         default=40,
         metavar="N",
-        help="filters with a scatter plot in the HTML file beyond the flagged ones",
+        help="filters with a scatter plot in the HTML file beyond the flagged ones; %(default)s by "
+        "default",
     )
     return parser
 
@@ -56,7 +56,7 @@ def _add_model_arguments(parser: argparse.ArgumentParser) -> None:
         help="the file may run code while it is loaded: only for files whose origin you know",
     )
     group.add_argument(
-        "--device", default="auto", help="cpu, cuda, …; auto is a GPU if there is one"
+        "--device", default="auto", help="cpu, cuda, …; by default a GPU if there is one"
     )
     group.add_argument(
         "--class-names",
@@ -95,7 +95,11 @@ def _add_image_arguments(parser: argparse.ArgumentParser) -> None:
         "--std", type=float, nargs="+", metavar="NUMBER", help="standard deviation, likewise"
     )
     group.add_argument(
-        "--probe-size", type=int, default=1000, metavar="N", help="images to take at random"
+        "--probe-size",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="images to take at random; %(default)s by default",
     )
 
 
@@ -103,19 +107,35 @@ def _add_detection_arguments(parser: argparse.ArgumentParser) -> None:
     defaults = AnomalyCriteria()
     group = parser.add_argument_group("the detection")
     group.add_argument(
-        "--layers", nargs="+", metavar="PATTERN", help="glob patterns over layer names; all if none"
+        "--layers",
+        nargs="+",
+        metavar="PATTERN",
+        help="glob patterns over layer names; all layers by default",
     )
     group.add_argument(
-        "--max-clusters", type=int, default=14, metavar="K", help="most clusters tried"
+        "--max-clusters",
+        type=int,
+        default=14,
+        metavar="K",
+        help="most clusters tried; %(default)s by default",
     )
-    group.add_argument("--seed", type=int, default=0, help="seed of everything random")
-    group.add_argument("--batch-size", type=int, default=256, metavar="N", help="images a pass")
+    group.add_argument(
+        "--seed", type=int, default=0, help="seed of everything random; %(default)s by default"
+    )
+    group.add_argument(
+        "--batch-size",
+        type=int,
+        default=256,
+        metavar="N",
+        help="images a pass; %(default)s by default",
+    )
     group.add_argument(
         "--small-cluster-size",
         type=_size,
         default=defaults.small_cluster_size,
         metavar="SIZE",
-        help="lambda: largest small cluster, as a number of images or a fraction of them",
+        help="lambda: largest small cluster, as a number of images or a fraction of them; "
+        "%(default)s by default",
     )
     for option, default, meaning in (
         ("--small-cluster-ratio", defaults.small_cluster_ratio, "alpha: share of small clusters"),
@@ -127,7 +147,11 @@ def _add_detection_arguments(parser: argparse.ArgumentParser) -> None:
         ),
     ):
         group.add_argument(
-            option, type=_ratio, default=default, metavar="RATIO", help=f"{meaning}; off: not asked"
+            option,
+            type=_ratio,
+            default=default,
+            metavar="RATIO",
+            help=f"{meaning}; %(default)s by default, off: not asked",
         )
 
 
