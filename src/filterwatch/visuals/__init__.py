@@ -1,4 +1,4 @@
-"""Pictures of what the callback sees, and their way to a logger."""
+"""Pictures: figures and their way to a logger, and the HTML reports."""
 
 from filterwatch.visuals.pictures import Pictures
 
