@@ -58,11 +58,15 @@ def test_progress_changes_nothing_and_names_every_layer(folder: Path) -> None:
     layers = list(silent.report.layers)
     for step, calls in (("feature maps", 3), ("principal components", 1), ("clustering", 1)):
         steps = [call for call in seen if call[0] == step]
-        assert [name for _, name, _, _ in steps] == layers * calls
+        names = [name for _, name, _, _ in steps]
+        if step == "clustering":  # all layers at once, told in pieces
+            assert list(dict.fromkeys(names)) == layers
+        else:
+            assert names == layers * calls
         done = [count for _, _, count, _ in steps]
         assert done == sorted(done)
         assert done[0] == 0
-        assert all(count < total for _, _, count, total in steps)
+        assert all(count <= total for _, _, count, total in steps)
 
 
 def test_classes_that_are_not_the_folders_are_not_compared(folder: Path, tmp_path: Path) -> None:
