@@ -268,9 +268,9 @@ def test_a_report_prints_as_a_table() -> None:
         "add": ["2", "1", "1", "0: 2"],
         "quiet": ["2", "0", "0", ""],
     }
-    assert "4 outlier samples" in text
-    assert "8 (3), 3 (2)" in text
-    assert "skipped bad: NaN in its maps" in " ".join(text.split())
+    notes = " ".join(text.split())
+    assert "4 outlier samples; most isolated, with number of filters: 8 (3), 3 (2)" in notes
+    assert "skipped bad: NaN in its maps" in notes
     assert "\x1b" not in text
 
 
