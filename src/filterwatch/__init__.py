@@ -2,6 +2,7 @@
 
 from importlib.metadata import version
 
+from filterwatch.actions import MaskFilters, StopTraining, mask_filters
 from filterwatch.detection import (
     AnomalyCriteria,
     AnomalyFilter,
@@ -20,6 +21,9 @@ __all__ = [
     "AnomalyReport",
     "Clusterings",
     "LayerReport",
+    "MaskFilters",
+    "StopTraining",
     "cluster_points",
     "detect_anomaly_filters",
+    "mask_filters",
 ]

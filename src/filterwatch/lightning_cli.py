@@ -12,9 +12,10 @@ from lightning.pytorch.cli import (
 )
 
 # jsonargparse finds a class by its short name once the class has been imported.
-import filterwatch.callbacks
 import filterwatch.datamodules
 import filterwatch.models  # noqa: F401
+from filterwatch.actions import Action, ActionList
+from filterwatch.callbacks import AnomalyFilterCallback
 
 
 class SaveConfig(SaveConfigCallback):
@@ -38,9 +39,40 @@ class FilterwatchCLI(LightningCLI):
         offered = ("fit", "validate", "test")
         return {name: LightningCLI.subcommands()[name] for name in offered}
 
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        """Add ``--action``, which an overlay can set whatever else is in a config's callbacks."""
+        parser.add_argument(
+            "--action",
+            type=Action | list[Action] | None,
+            default=None,
+            help="what AnomalyFilterCallback does about flagged filters, in place of its own",
+        )
+
     def parse_arguments(self, parser: LightningArgumentParser, args: ArgsType) -> None:
         """Parse arguments; Lightning's own method warns when they come from Python, as here."""
         self.config: Any = parser.parse_args(args)  # type: ignore[arg-type]  # `run` has a list
+
+    def instantiate_trainer(self, **options: Any) -> Trainer:
+        """Build the Trainer, and hand ``--action`` to its `AnomalyFilterCallback`.
+
+        Raises:
+            ValueError: If it has none, or several.
+        """
+        trainer = super().instantiate_trainer(**options)
+        action = self._get(self.config_init, "action")
+        if action is not None:
+            watching = [
+                callback
+                for callback in trainer.callbacks  # type: ignore[attr-defined]
+                if isinstance(callback, AnomalyFilterCallback)
+            ]
+            if len(watching) != 1:
+                raise ValueError(
+                    f"action: trainer.callbacks has {len(watching)} AnomalyFilterCallback, and one "
+                    "is to act: add one, or write the action into the one that is meant"
+                )
+            watching[0].actions = ActionList(action)
+        return trainer
 
     def instantiate_classes(self) -> None:
         """Build model, data and Trainer; a refused argument ends the program like a wrong option.

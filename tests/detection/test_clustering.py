@@ -53,7 +53,8 @@ def test_the_index_is_that_of_the_labels() -> None:
         for x, labels in zip(points, found.labels, strict=True)
     ]
     np.testing.assert_allclose(found.ch_index.numpy(), expected, rtol=1e-9)
-    torch.testing.assert_close(found.ch_by_k.amax(1), found.ch_index)
+    # The compiled fits look at points in float32.
+    torch.testing.assert_close(found.ch_by_k.amax(1), found.ch_index, rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("unit", [1e-6, 1.0, 1e4])

@@ -91,6 +91,7 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     for name in ("probe_size", "every_n_epochs", "batch_size"):
         check_integer(name, arguments[name], 1)
     check_integer("max_clusters", arguments["max_clusters"], 2)
+    check_integer("votes", arguments["votes"], 0)
     check_seed(arguments["seed"])
     for name in ("strict", "print_summary"):
         check_flag(name, arguments[name])

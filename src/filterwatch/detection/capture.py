@@ -73,10 +73,10 @@ def find_layers(
     found: dict[str, Layer] = {}
     provenance = Provenance()
 
-    def remember(operation: _Operation) -> None:
+    def remember(operation: Operation) -> None:
         if operation.kind == "convolution":
             provenance.record_convolution(operation.owner, operation.maps)
-        elif operation.kind is None or not provenance.tracks(operation.maps):
+        elif operation.kind == "normalization" or not provenance.tracks(operation.maps):
             return
         found[operation.layer_name] = Layer(
             name=operation.layer_name,
@@ -86,7 +86,7 @@ def find_layers(
             map_bytes=operation.maps[0].numel() * max(operation.maps.element_size(), 4),
         )
 
-    with undisturbed(model, seed=seed), _observed(model, remember, provenance):
+    with undisturbed(model, seed=seed), observed(model, remember, provenance):
         (forward or default_forward(model))(batch)
     if not any(layer.kind == "convolution" for layer in found.values()):
         raise ValueError(
@@ -115,9 +115,14 @@ def capture(
         seed: Seed of the global random state during the passes, which is restored behind them.
     """
     run = forward or default_forward(model)
+
+    def hand_over(operation: Operation) -> None:
+        if operation.kind != "normalization":
+            consume(operation.layer_name, operation.maps)
+
     with undisturbed(model, seed=seed):
         for batch in batches:
-            with _observed(model, lambda found: consume(found.layer_name, found.maps)):
+            with observed(model, hand_over):
                 run(batch)
 
 
@@ -132,6 +137,11 @@ def default_forward(model: nn.Module) -> Forward:
         return model(images)
 
     return forward
+
+
+def eager_name(name: str) -> str:
+    """Return the name that a module, parameter or buffer has when nothing is compiled."""
+    return name.replace("_orig_mod.", "").removesuffix("_orig_mod").rstrip(".")
 
 
 def first_samples(batch: Any, n_samples: int) -> Any:
@@ -165,23 +175,41 @@ def _select(found: list[Layer], patterns: Sequence[str] | None) -> list[Layer]:
 
 
 @dataclass(frozen=True)
-class _Operation:
-    """An operator that ran, with its place in the model."""
+class Operation:
+    """An operator that ran, with its place in the model.
 
-    kind: str | None
+    Attributes:
+        kind: What `kind_of` calls it.
+        layer_name: The name that reports show it under; a normalization has none.
+        module_name: The running module's name.
+        owner: The name of the module that holds the filters, of a convolution.
+        maps: What it put out; maps [B, C, h, w] unless it is a normalization.
+        args: What it was given.
+    """
+
+    kind: str
     layer_name: str
     module_name: str
     owner: str | None
     maps: Tensor
+    args: Sequence[Any]
 
 
 @contextmanager
-def _observed(
+def observed(
     model: nn.Module,
-    consume: Callable[[_Operation], None],
+    consume: Callable[[Operation], None],
     provenance: Provenance | None = None,
 ) -> Iterator[None]:
-    """Call ``consume`` for every convolution, activation and max-pool with 4-D output."""
+    """Call ``consume`` for every convolution, activation and max-pool with 4-D output.
+
+    And for every normalization, which puts out no maps of its own.
+
+    Args:
+        model: The network.
+        consume: Called with what ran, which it must not keep.
+        provenance: Follows every operator where it is given.
+    """
     running = _RunningModules(model)
     try:
         with _Observer(running, consume, provenance):
@@ -195,10 +223,7 @@ class _RunningModules:
 
     def __init__(self, model: nn.Module) -> None:
         # A compiled module stands around the original one: the name says nothing of it.
-        names = {
-            module: name.replace("_orig_mod.", "").removesuffix("_orig_mod").rstrip(".")
-            for name, module in model.named_modules()
-        }
+        names = {module: eager_name(name) for name, module in model.named_modules()}
         self._stack: list[tuple[str, nn.Module]] = [("", model)]
         self._owners = {
             id(parameter): names[module]
@@ -209,6 +234,11 @@ class _RunningModules:
         for module, name in names.items():
             self._handles.append(module.register_forward_pre_hook(self._enter(name)))
             self._handles.append(module.register_forward_hook(self._leave, always_call=True))
+
+    @property
+    def name(self) -> str:
+        """The running module's name."""
+        return self._stack[-1][0]
 
     def detach(self) -> None:
         for handle in self._handles:
@@ -242,7 +272,7 @@ class _Observer(TorchDispatchMode):
     def __init__(
         self,
         running: _RunningModules,
-        consume: Callable[[_Operation], None],
+        consume: Callable[[Operation], None],
         provenance: Provenance | None,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
@@ -261,12 +291,16 @@ class _Observer(TorchDispatchMode):
             self._provenance.record(operator, func, args, kwargs, output)
         kind = kind_of(operator)
         maps = output[0] if isinstance(output, tuple) else output
-        if kind is not None and isinstance(maps, Tensor) and maps.ndim == 4:
+        if kind is None or not isinstance(maps, Tensor):
+            return output
+        if kind == "normalization":
+            self._consume(Operation(kind, "", self._running.name, None, maps, args))
+        elif maps.ndim == 4:
             layer, module_name, owner = self._running.locate(kind, operator, args)
             self._calls[layer] += 1
             call = self._calls[layer]
             numbered = layer if call == 1 else f"{layer}#{call}"
-            self._consume(_Operation(kind, numbered, module_name, owner, maps))
+            self._consume(Operation(kind, numbered, module_name, owner, maps, args))
         return output
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from filterwatch.detection.fused import FAST_MATH, Array
+from filterwatch.detection.fused_kmeans import FAST_MATH, Array
 
 # Vectors iterated at once, a multiple of four.
 BLOCK = 16

@@ -23,6 +23,9 @@ MAX_POOL = frozenset(
     }
 )  # fmt: skip
 
+# Scale and shift each channel by parameters of its own. Batch normalisation goes by many names.
+_NORMALIZATION = frozenset({"native_group_norm", "native_layer_norm"})
+
 # Act on each channel by itself and may change its height and width.
 CHANNELWISE = (
     ACTIVATION
@@ -63,12 +66,24 @@ def plain_name(operator: str) -> str:
 
 
 def kind_of(name: str) -> str | None:
-    """Return ``"convolution"``, ``"activation"``, ``"max_pool"``, or ``None`` for anything else."""
+    """Return what an operator is to the method.
+
+    Returns:
+        ``"convolution"``, ``"activation"`` or ``"max_pool"`` for what makes feature maps,
+        ``"normalization"`` for what masking a filter must reach too, ``None`` for anything else.
+    """
     if name in CONVOLUTION:
         return "convolution"
+    if is_batch_norm(name) or name in _NORMALIZATION:
+        return "normalization"
     if name in ACTIVATION:
         return "activation"
     return "max_pool" if name in MAX_POOL else None
+
+
+def is_batch_norm(name: str) -> bool:
+    """Return whether an operator is behind ``F.batch_norm`` or ``F.instance_norm``."""
+    return "batch_norm" in name
 
 
 def functional_name(name: str) -> str:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
-from filterwatch.detection.operators import CHANNELWISE, CONVOLUTION, MOVEMENT
+from filterwatch.detection.operators import CHANNELWISE, CONVOLUTION, MOVEMENT, is_batch_norm
 
 UNKNOWN = -1
 
@@ -36,11 +36,16 @@ class Provenance:
         """Return whether a convolution lies upstream of a tensor."""
         return id(tensor) in self._shadows
 
-    def sources(self, maps: Tensor) -> list[tuple[str, int] | None]:
-        """Return the filter behind each channel of maps [B, C, h, w], as (module name, index)."""
+    def sources(self, tensor: Tensor, axis: int = 1) -> list[tuple[str, int] | None]:
+        """Return the filter behind each channel of a tracked tensor, as (module name, index).
+
+        Args:
+            tensor: Maps [B, C, h, w], or anything else that has channels.
+            axis: Where its channels are.
+        """
+        tags = self._shadows[id(tensor)][1].transpose(1, axis)
         return [
-            None if tag == UNKNOWN else self._filters[tag]
-            for tag in _channel_tags(self._shadows[id(maps)][1]).tolist()
+            None if tag == UNKNOWN else self._filters[tag] for tag in _channel_tags(tags).tolist()
         ]
 
     def record_convolution(self, module_name: str | None, maps: Tensor) -> None:
@@ -77,7 +82,7 @@ class Provenance:
             self._replay(func, args, kwargs, output)
             return
         result = next(leaf for leaf in tree_flatten(output)[0] if isinstance(leaf, Tensor))
-        if name in CHANNELWISE or "batch_norm" in name:
+        if name in CHANNELWISE or is_batch_norm(name):
             tags = self._channelwise(tensors[0], result)
         elif torch.Tag.pointwise in func.tags:
             tags = self._pointwise(name, tensors, result)
@@ -137,7 +142,7 @@ def _per_channel(tags: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _channel_tags(tags: Tensor) -> Tensor:
-    """Return the one tag [C] of each channel of [B, C, h, w], `UNKNOWN` where there are several."""
-    first = tags[:1, :, :1, :1]
-    uniform = (tags == first).all(dim=3).all(dim=2).all(dim=0)
-    return torch.where(uniform, first.flatten(), UNKNOWN)
+    """Return the one tag [C] of each channel of [B, C, …], `UNKNOWN` where there are several."""
+    per_channel = tags.transpose(0, 1).flatten(1)
+    first = per_channel[:, 0]
+    return torch.where((per_channel == first[:, None]).all(dim=1), first, UNKNOWN)

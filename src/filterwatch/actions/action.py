@@ -1,0 +1,145 @@
+"""`Action`: what can be done about the anomaly filters that a probe found."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from lightning.pytorch import LightningModule, Trainer
+from rich.console import RenderableType
+from torch.optim import Optimizer
+
+from filterwatch.actions.masks import FilterMasks
+from filterwatch.detection import AnomalyReport
+
+T = TypeVar("T")
+Step = Callable[[LightningModule, Any], Any]
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What an action gets to see of a fit.
+
+    Attributes:
+        trainer: The Trainer.
+        module: Its module.
+        batches: The probe, in batches on the CPU, with whatever labels they came with.
+        first_samples: A batch of its first one or two samples.
+        holds_training_data: Whether the probe is known to be of training samples.
+        probe_step: Sends a batch through the network.
+        run: Runs a step on a batch of the CPU as the Trainer's evaluation would: transferred, and
+            in its precision.
+        history: The probes so far, the newest last; see `AnomalyFilterCallback`.
+    """
+
+    trainer: Trainer
+    module: LightningModule
+    batches: Sequence[Any]
+    first_samples: Any
+    holds_training_data: bool
+    probe_step: Step
+    run: Callable[[Any, Step], Any]
+    history: Sequence[dict[str, Any]]
+
+    def forward(self, batch: Any) -> object:
+        """Send a batch through the network."""
+        return self.run(batch, self.probe_step)
+
+    def decide(self, decision: Callable[[], T]) -> T:
+        """Make a decision on every process, and return the first one's on each.
+
+        Processes may round differently, and what they do to a network must be the same. No process
+        skips the exchange, whatever happened to it: the others would wait for ever.
+
+        Raises:
+            Exception: If the decision failed in the first process.
+        """
+        outcome: T | Exception
+        try:
+            outcome = decision()
+        except Exception as error:
+            outcome = error
+        if self.trainer.world_size > 1:
+            failed = isinstance(outcome, Exception)
+            sent: Any = f"{type(outcome).__name__}: {outcome}" if failed else outcome
+            failed, sent = self.trainer.strategy.broadcast((failed, sent))
+            if not self.trainer.is_global_zero:
+                outcome = RuntimeError(sent) if failed else sent
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+
+class Action(ABC):
+    """Acts on what the probes of a fit find; passed as ``action=`` to `AnomalyFilterCallback`.
+
+    An action of one's own overrides `judge`; the other methods do nothing unless overridden::
+
+        class HalveLearningRate(Action):
+            def judge(self, watch, report, epoch):
+                if report.count > 100:
+                    for group in watch.trainer.optimizers[0].param_groups:
+                        group["lr"] /= 2
+
+    With several processes, every one of them calls `judge` with the same report and history.
+    """
+
+    @abstractmethod
+    def judge(self, watch: Watch, report: AnomalyReport, epoch: int) -> None:
+        """Decide what to do: called at the end of each epoch with a probe, behind it.
+
+        Args:
+            watch: The fit.
+            report: What the probe found. Masked filters are in it as they would be unmasked.
+            epoch: The epoch.
+        """
+
+    def check(self, trainer: Trainer) -> None:
+        """Refuse a Trainer that the action cannot work with, when a fit is set up.
+
+        Raises:
+            ValueError: With the reason and the remedy.
+        """
+
+    def start(self, watch: Watch, *, resumed: bool) -> None:
+        """Prepare, when training starts.
+
+        Args:
+            watch: The fit, with the probe taken.
+            resumed: Whether `load_state_dict` was called for this fit.
+        """
+
+    def on_epoch_start(self, watch: Watch) -> None:
+        """Carry out what was decided at the end of the epoch before."""
+
+    def on_before_step(self, optimizer: Optimizer) -> None:
+        """See gradients before they are clipped."""
+
+    def end(self) -> None:
+        """Let go of the fit, whether it has ended well or not."""
+
+    @property
+    def masks(self) -> FilterMasks | None:
+        """The masks on the network, for the probe to judge masked filters without them."""
+        return None
+
+    def metrics(self) -> dict[str, float]:
+        """Return what to log at the end of each epoch, by name."""
+        return {}
+
+    def summary(self) -> RenderableType | None:
+        """Return what to print at the end of a fit."""
+        return None
+
+    def events(self, epoch: int) -> list[str]:
+        """Return what happened in an epoch, a line each, for the loggers that show text."""
+        return []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return plain values and tensors for a checkpoint."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned; what is missing there starts anew."""

@@ -1,0 +1,117 @@
+"""`ActionList`: the actions of one callback, called as one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_warn
+from rich.console import RenderableType
+from torch.optim import Optimizer
+
+from filterwatch.actions.action import Action, Watch
+from filterwatch.actions.mask_action import MaskFilters
+from filterwatch.actions.masks import FilterMasks
+from filterwatch.detection import AnomalyReport
+
+
+class ActionList:
+    """Calls actions in order.
+
+    Args:
+        action: One action, several, or none.
+
+    Raises:
+        TypeError: If something else is among them.
+        ValueError: If two of them mask filters.
+    """
+
+    def __init__(self, action: Action | Sequence[Action] | None = None) -> None:
+        actions = [] if action is None else [action] if isinstance(action, Action) else action
+        if not isinstance(actions, Sequence) or not all(isinstance(a, Action) for a in actions):
+            raise TypeError(
+                f"action={action!r} is no Action: pass MaskFilters(...), StopTraining(...), a list "
+                "of such, or None"
+            )
+        if sum(isinstance(action, MaskFilters) for action in actions) > 1:
+            raise ValueError("action: two MaskFilters would mask each other's filters; pass one")
+        self._actions = list(actions)
+
+    def __iter__(self) -> Iterator[Action]:
+        return iter(self._actions)
+
+    def __len__(self) -> int:
+        return len(self._actions)
+
+    @property
+    def masks(self) -> FilterMasks | None:
+        """The masks on the network, if an action makes any."""
+        return next((action.masks for action in self if action.masks is not None), None)
+
+    def check(self, trainer: Trainer) -> None:
+        """Refuse a Trainer that one of them cannot work with."""
+        for action in self:
+            action.check(trainer)
+
+    def start(self, watch: Watch, *, resumed: bool) -> None:
+        """Prepare all of them, when training starts."""
+        for action in self:
+            action.start(watch, resumed=resumed)
+
+    def on_epoch_start(self, watch: Watch) -> None:
+        """Carry out what was decided at the end of the epoch before."""
+        for action in self:
+            action.on_epoch_start(watch)
+
+    def on_before_step(self, optimizer: Optimizer) -> None:
+        """Show all of them the gradients before they are clipped."""
+        for action in self:
+            action.on_before_step(optimizer)
+
+    def judge(self, watch: Watch, report: AnomalyReport, epoch: int, prefix: str) -> None:
+        """Let all of them decide, and put what they decide into the loggers that show text."""
+        for action in self:
+            action.judge(watch, report, epoch)
+        lines = [line for action in self for line in action.events(epoch)]
+        if not lines or not watch.trainer.is_global_zero:
+            return
+        text = "\n".join(f"- {line}" for line in lines)
+        # The step that the epoch's metrics are logged at, unlike `global_step`.
+        step = watch.trainer.fit_loop.epoch_loop._batches_that_stepped
+        for logger in watch.trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_text(f"{prefix}actions", text, step)
+
+    def end(self) -> None:
+        """Let go of the fit."""
+        for action in self:
+            action.end()
+
+    def metrics(self) -> dict[str, float]:
+        """Return what to log at the end of each epoch, by name."""
+        return {name: value for action in self for name, value in action.metrics().items()}
+
+    def summaries(self) -> list[RenderableType]:
+        """Return what to print at the end of a fit."""
+        summaries = [action.summary() for action in self]
+        return [summary for summary in summaries if summary is not None]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the states of all of them; nothing where there are none."""
+        states = [{"name": type(action).__name__, "state": action.state_dict()} for action in self]
+        return {"actions": states} if states else {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore states of actions of the same class at the same place; warn about others."""
+        states = state_dict.get("actions", [])
+        for place, entry in enumerate(states):
+            name = entry["name"]
+            if place < len(self) and type(self._actions[place]).__name__ == name:
+                self._actions[place].load_state_dict(entry["state"])
+            elif entry["state"]:
+                rank_zero_warn(
+                    f"the checkpoint has the state of {name} as action {place}, and now there is "
+                    "none: what it did to the network is no longer kept up"
+                )

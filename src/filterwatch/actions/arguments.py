@@ -1,0 +1,57 @@
+"""The checks that actions make of their constructor arguments."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from filterwatch.datamodules._checks import check_flag, check_integer
+from filterwatch.detection import AnomalyCriteria
+
+
+def check_masking_arguments(arguments: Mapping[str, Any]) -> None:
+    """Raise unless the arguments of `MaskFilters` can work; see there.
+
+    Raises:
+        TypeError: If one has the wrong type.
+        ValueError: If one is out of range.
+    """
+    check_integer("start_epoch", arguments["start_epoch"], 0)
+    check_integer("patience", arguments["patience"], 1)
+    check_integer("seed", arguments["seed"], 0)
+    check_number("max_fraction", arguments["max_fraction"], above=0, below=1)
+    check_number("rise", arguments["rise"], above=1)
+    check_flag("release", arguments["release"])
+    check_flag("verify", arguments["verify"])
+    criteria, when, monitor = (arguments[name] for name in ("criteria", "when", "monitor"))
+    if criteria is not None and not isinstance(criteria, AnomalyCriteria):
+        raise TypeError(
+            f"criteria={criteria!r} is no AnomalyCriteria: pass AnomalyCriteria(...), or None for "
+            "the callback's"
+        )
+    if when not in ("always", "count", "loss"):
+        raise ValueError(f"when={when!r} is unknown: pass 'always', 'count' or 'loss'")
+    if not isinstance(monitor, str) or not monitor:
+        raise TypeError(f"monitor={monitor!r} is no metric's name: pass one such as 'val_loss'")
+
+
+def check_number(name: str, value: object, *, above: float, below: float = math.inf) -> None:
+    """Raise ``TypeError`` or ``ValueError`` unless a value is a number between two others."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not above < value < below:
+        limit = f" and below {below}" if math.isfinite(below) else ""
+        raise ValueError(f"{name} must be above {above}{limit}, got {value!r}")
+
+
+def check_stopping_arguments(arguments: Mapping[str, Any]) -> None:
+    """Raise unless the arguments of `StopTraining` can work; see there.
+
+    Raises:
+        TypeError: If one has the wrong type.
+        ValueError: If one is out of range.
+    """
+    for name, least in (("start_epoch", 0), ("min_rise", 0), ("patience", 1), ("window", 1)):
+        check_integer(name, arguments[name], least)
+    check_number("rise", arguments["rise"], above=1)

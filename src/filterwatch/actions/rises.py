@@ -1,0 +1,34 @@
+"""Whether a curve has risen over its minimum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def smoothed(values: Sequence[float], window: int) -> list[float]:
+    """Return the mean of each value and those before it, up to ``window`` of them."""
+    means = []
+    for end in range(1, len(values) + 1):
+        part = values[max(0, end - window) : end]
+        means.append(sum(part) / len(part))
+    return means
+
+
+def has_risen(
+    values: Sequence[float], *, factor: float, amount: float = 0.0, patience: int = 1
+) -> bool:
+    """Return whether each of the last values lies above the minimum of those up to it.
+
+    Args:
+        values: A curve, the newest value last.
+        factor: Above this times the minimum.
+        amount: And above the minimum by at least this much.
+        patience: For how many values in a row.
+    """
+    if len(values) < patience:
+        return False
+    for end in range(len(values) - patience + 1, len(values) + 1):
+        lowest, last = min(values[:end]), values[end - 1]
+        if not (last > factor * lowest and last - lowest >= amount and last > lowest):
+            return False
+    return True

@@ -1,0 +1,212 @@
+"""Which parameters make up a filter: its own, and those of the normalizations behind it.
+
+A convolution filter set to zero still gives a constant behind a BatchNorm, whose shift is added to
+whatever comes. Which normalization channels a filter feeds is found by following the data, as the
+filter behind a map is: right behind the filter, behind an activation, or at some offset behind a
+concatenation, and in several normalizations at once (DenseNet).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, nn
+
+from filterwatch.actions.tensors import Slot, named_tensors
+from filterwatch.detection.capture import (
+    Forward,
+    Operation,
+    default_forward,
+    eager_name,
+    observed,
+)
+from filterwatch.detection.isolation import undisturbed
+from filterwatch.detection.provenance import Provenance
+
+# A convolution's module name and the index of one of its filters.
+Filter = tuple[str, int]
+
+
+@dataclass(frozen=True)
+class FilterSlots:
+    """Where a filter is in the model's tensors.
+
+    Attributes:
+        silenced: What is zero while the filter is masked: its weights and bias, and scale and shift
+            of the normalization channels behind it.
+        statistics: The running statistics of those channels, which follow the data by themselves.
+    """
+
+    silenced: tuple[Slot, ...]
+    statistics: tuple[Slot, ...] = ()
+
+
+@dataclass
+class Wiring:
+    """The filters of a model, as one forward pass showed them.
+
+    Attributes:
+        slots: Where each filter is; one without an entry in `obstacles` can be masked.
+        obstacles: Why a filter cannot be silenced without touching another.
+    """
+
+    slots: dict[Filter, FilterSlots] = field(default_factory=dict)
+    obstacles: dict[Filter, str] = field(default_factory=dict)
+
+    def n_filters(self, layer: str) -> int:
+        """Return how many filters a convolution has."""
+        return sum(name == layer for name, _ in [*self.slots, *self.obstacles])
+
+    def layers(self) -> list[str]:
+        """Return the names of the convolutions, in forward order."""
+        return list(dict.fromkeys(name for name, _ in [*self.slots, *self.obstacles]))
+
+    def obstacle(self, filter_: Filter) -> str | None:
+        """Return why a filter cannot be masked, or ``None`` if it can."""
+        if filter_ in self.slots:
+            return None
+        return self.obstacles.get(filter_, "no such filter took part in the forward pass")
+
+
+def trace_wiring(
+    model: nn.Module, batch: Any, *, forward: Forward | None = None, seed: int = 0
+) -> Wiring:
+    """Find what every convolution filter of a model consists of, in one forward pass.
+
+    Args:
+        model: The network. It comes back exactly as it went in.
+        batch: Images [B, C, H, W], or whatever ``forward`` takes; one or two samples are enough.
+        forward: How a batch goes through the model. Default: its images, on the model's device.
+        seed: Seed of the global random state during the pass, which is restored behind it.
+    """
+    trace = _Trace(model)
+    with undisturbed(model, seed=seed), observed(model, trace.record, trace.provenance):
+        (forward or default_forward(model))(batch)
+    return trace.wiring()
+
+
+class _Trace:
+    def __init__(self, model: nn.Module) -> None:
+        self.provenance = Provenance()
+        self._modules = {eager_name(name): module for name, module in model.named_modules()}
+        self._tensors = named_tensors(model)
+        self._names = {id(tensor): name for name, tensor in self._tensors.items()}
+        self._own: dict[Filter, dict[Slot, None]] = defaultdict(dict)
+        self._obstacles: dict[Filter, str] = {}
+        # Tensors of a normalization channel -> the filters that feed it, None for anything else.
+        self._fed: dict[_Channel, set[Filter | None]] = defaultdict(set)
+
+    def record(self, operation: Operation) -> None:
+        if operation.kind == "convolution":
+            self.provenance.record_convolution(operation.owner, operation.maps)
+            if operation.owner is not None:
+                self._record_filters(operation.owner, operation)
+        elif operation.kind == "normalization":
+            self._record_normalization(operation)
+
+    def wiring(self) -> Wiring:
+        behind: dict[Filter, list[_Channel]] = defaultdict(list)
+        obstacles = dict(self._obstacles)
+        for channel, feeding in self._fed.items():
+            for filter_ in feeding - {None}:
+                assert filter_ is not None
+                behind[filter_].append(channel)
+                if len(feeding) > 1:
+                    obstacles[filter_] = (
+                        f"channel {channel.index} of the normalization {channel.layer} gets other "
+                        "maps too, which would be silenced with it"
+                    )
+        slots = {
+            filter_: FilterSlots(
+                silenced=(*own, *(slot for channel in behind[filter_] for slot in channel.affine)),
+                statistics=tuple(
+                    slot for channel in behind[filter_] for slot in channel.statistics
+                ),
+            )
+            for filter_, own in self._own.items()
+            if filter_ not in obstacles
+        }
+        return Wiring(slots, obstacles)
+
+    def _record_filters(self, owner: str, operation: Operation) -> None:
+        weight, bias = operation.args[1], operation.args[2] if len(operation.args) > 2 else None
+        module = self._modules[operation.module_name]
+        names = [self._name(weight, module, "weight")]
+        if bias is not None:
+            names.append(self._name(bias, module, "bias"))
+        reason = None
+        if None in names:
+            reason = "its weights are computed from other parameters"
+        elif len(operation.args) > 6 and operation.args[6] is True:
+            reason = "it belongs to a transposed convolution"
+        for index in range(operation.maps.shape[1]):
+            if reason is not None:
+                self._obstacles[owner, index] = reason
+            for name in names:
+                if name is not None:
+                    self._own[owner, index][name, index] = None
+
+    def _record_normalization(self, operation: Operation) -> None:
+        maps = operation.args[0]
+        if not self.provenance.tracks(maps):
+            return
+        affine, statistics, axis = _normalization_arguments(operation.args)
+        module = self._modules[operation.module_name]
+        roles = ("weight", "bias", "running_mean", "running_var")
+        *affine_names, mean_name, variance_name = (
+            self._name(tensor, module, role)
+            for tensor, role in zip((*affine, *statistics), roles, strict=True)
+        )
+        names = [name for name in affine_names if name is not None]
+        kept = [name for name in (mean_name, variance_name) if name is not None]
+        if not names and mean_name is not None:
+            # Without scale and shift it gives zero for zero where it expects zero.
+            names = [mean_name]
+        if not names or self._tensors[names[0]].ndim != 1:
+            return
+        n_channels = len(self._tensors[names[0]])
+        for position, source in enumerate(self.provenance.sources(maps, axis)):
+            # Instance normalization runs with the samples' channels side by side.
+            index = position % n_channels
+            channel = _Channel(
+                operation.module_name,
+                index,
+                tuple((name, index) for name in names),
+                tuple((name, index) for name in kept),
+            )
+            self._fed[channel].add(source)
+
+    def _name(self, tensor: Tensor | None, module: nn.Module, role: str) -> str | None:
+        """Return the name of a parameter or buffer that an operator was given."""
+        if tensor is None:
+            return None
+        name = self._names.get(id(tensor))
+        if name is None:
+            # Mixed precision hands operators a copy in another type.
+            own = module._parameters.get(role, module._buffers.get(role))
+            name = None if own is None else self._names.get(id(own))
+        return name
+
+
+@dataclass(frozen=True)
+class _Channel:
+    """A channel of a normalization layer."""
+
+    layer: str = field(compare=False)
+    index: int
+    affine: tuple[Slot, ...]
+    statistics: tuple[Slot, ...]
+
+
+def _normalization_arguments(
+    args: Sequence[Any],
+) -> tuple[tuple[Any, Any], tuple[Any, Any], int]:
+    """Return (scale, shift), (running mean, running variance) and the axis of the channels."""
+    if not isinstance(args[1], Tensor | None):  # layer normalization: the normalized shape
+        return (args[2], args[3]), (None, None), args[0].ndim - 1
+    if isinstance(args[3], int):  # group normalization: the number of samples
+        return (args[1], args[2]), (None, None), 1
+    return (args[1], args[2]), (args[3], args[4]), 1

@@ -1,0 +1,89 @@
+"""The part of `AnomalyFilterCallback` that lets actions act."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.optim import Optimizer
+
+from filterwatch.actions import ActionList, Watch
+from filterwatch.callbacks.evaluation import evaluation_stage, run_step
+from filterwatch.callbacks.probe import Probe, ProbeSource
+from filterwatch.callbacks.warn_once import WarnOnce
+from filterwatch.detection import AnomalyReport
+
+
+class ActingCallback(Callback):
+    """Tells actions what happens in a fit.
+
+    Attributes:
+        actions: What to do about flagged filters.
+        samples: The probe while a fit runs.
+        probe: Where samples come from, as the user asked for it.
+        prefix: Begins the name of what is logged.
+        strict: Whether a failure ends the training.
+    """
+
+    actions: ActionList
+    samples: Probe | None
+    probe: ProbeSource
+    prefix: str
+    strict: bool
+    _warnings: WarnOnce
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """One dict a probe."""
+        raise NotImplementedError
+
+    def probe_step(self, pl_module: LightningModule, batch: Any) -> object:
+        """Send a batch of the probe through the network."""
+        raise NotImplementedError
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let actions do what they decided at the end of the epoch before."""
+        self.actions.on_epoch_start(self.watch(trainer, pl_module))
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Show actions the gradients, before they are clipped."""
+        self.actions.on_before_step(optimizer)
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Let go of the fit."""
+        self.actions.end()
+
+    def act(
+        self, trainer: Trainer, pl_module: LightningModule, report: AnomalyReport, epoch: int
+    ) -> None:
+        """Let actions decide what to do about a report; where that fails, nothing is done."""
+        try:
+            with evaluation_stage(trainer):
+                watch = self.watch(trainer, pl_module)
+                self.actions.judge(watch, report, epoch, self.prefix)
+        except Exception as error:
+            if self.strict:
+                raise
+            reason = f"{type(error).__name__}: {error}"
+            self._warnings.warn(
+                reason, f"AnomalyFilterCallback could not act in epoch {epoch}: {reason}"
+            )
+
+    def watch(self, trainer: Trainer, pl_module: LightningModule) -> Watch:
+        """Return what actions get to see."""
+        assert self.samples is not None
+        return Watch(
+            trainer=trainer,
+            module=pl_module,
+            batches=self.samples.batches,
+            first_samples=self.samples.first_samples,
+            holds_training_data=self.probe == "train",
+            probe_step=self.probe_step,
+            run=partial(run_step, trainer, pl_module),
+            history=self.history,
+        )
