@@ -79,7 +79,9 @@ class LayerReduction:
             copied = _copied(rows)
             self._magnitude = _absolute_sums(copied) + self._magnitude.to(copied.device)
             if self._is_finite():
-                self._factors.add(copied)
+                # Common components need a common basis: all filters' maps are one problem then.
+                common = self._pca == "layer"
+                self._factors.add(_by_sample(copied) if common else copied)
         else:
             if self._maps is None:
                 self._maps = _empty((n_filters, self.n_samples, width), rows)
@@ -89,10 +91,14 @@ class LayerReduction:
         """Return what remains of the layer, or why it cannot be judged; and forget the maps."""
         if self._skip is None and self._seen != self.n_samples:
             self._give_up(f"it put out {self._seen} maps a filter for {self.n_samples} samples")
-        if self._skip is None and self._factors is not None:
-            self._points = self._reduce_group(self._factors.scores())
-        elif self._skip is None and self._maps is not None:
-            self._reduce(self._maps)
+        if self._skip is None and self._points is None:
+            if self._factors is not None:
+                scores = self._factors.scores()
+                if self._pca == "layer":
+                    scores = scores.view(self.n_samples, -1, scores.shape[2]).transpose(0, 1)
+                self._points = self._reduce_group(scores)
+            elif self._maps is not None:
+                self._reduce(self._maps)
         self._maps = self._factors = None
         if self._skip is not None:
             return self._skip
@@ -149,6 +155,11 @@ def _precise(dtype: torch.dtype) -> torch.dtype:
 
 def _copied(rows: Tensor) -> Tensor:
     return rows.to(_precise(rows.dtype), copy=True, memory_format=torch.contiguous_format)
+
+
+def _by_sample(rows: Tensor) -> Tensor:
+    """Return rows [C, B, D] as those of one problem [1, B * C, D], a sample's filters together."""
+    return rows.transpose(0, 1).reshape(1, -1, rows.shape[2])
 
 
 def _empty(shape: tuple[int, ...], like: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
@@ -259,7 +260,7 @@ def _table(report: AnomalyReport) -> Table:
     table = Table(
         title=f"{report.count} anomaly filters ({len(report.filters)} distinct convolution "
         f"filters) on a probe of {report.n_samples} samples",
-        caption="\n".join(_notes(report)) or None,
+        caption=escape("\n".join(_notes(report))) or None,
         caption_justify="left",
     )
     table.add_column("layer", overflow="fold")
@@ -270,7 +271,7 @@ def _table(report: AnomalyReport) -> Table:
         shown = ", ".join(f"{anomaly.channel}: {len(anomaly.outliers)}" for anomaly in flagged[:8])
         more = f", … {len(flagged) - 8} more" if len(flagged) > 8 else ""
         table.add_row(
-            name,
+            escape(name),
             str(len(layer.ch_index)),
             str(len(layer.dead)),
             str(layer.count),
