@@ -156,6 +156,37 @@ def test_common_components_for_a_layer() -> None:
     assert detect(pca="filter").settings["pca"] == "filter"
 
 
+def test_a_vote_finds_the_planted_filter_on_a_larger_probe() -> None:
+    # Ten of each sample, nearly alike: the small clusters are in every quarter of the probe.
+    probe = images().repeat_interleave(10, dim=0)
+    probe *= 1 + 1e-4 * torch.randn(len(probe), 1, 1, 1)
+    criteria = AnomalyCriteria(small_cluster_size=40)
+    report = detect(probe=probe, criteria=criteria, votes=5)
+    assert flagged(report) == {name: [ANOMALY] for name in LAYERS}
+    for layer in report.layers.values():
+        assert layer.votes is not None
+        assert float(layer.votes[ANOMALY]) > 0.5
+        assert float(layer.votes[DEAD]) == 0.0
+    assert report.settings["votes"] == 5
+    for anomaly in report.anomalies:
+        assert {index // 10 for index in anomaly.outliers} <= set(OUTLIERS)
+    back = AnomalyReport.from_dict(report.to_dict())
+    assert back.to_dict() == report.to_dict()
+    assert torch.equal(back.layers["0"].votes, report.layers["0"].votes)  # type: ignore[arg-type]
+
+
+def test_progress_is_told_and_changes_nothing() -> None:
+    told: list[tuple[str, str, int, int]] = []
+    report = detect(batch_size=20, on_progress=lambda *step: told.append(step))
+    assert report.to_dict(include_samples=True) == detect(batch_size=20).to_dict(
+        include_samples=True
+    )
+    steps = [step for step, *_ in told]
+    assert list(dict.fromkeys(steps)) == ["feature maps", "principal components", "clustering"]
+    assert {name for _, name, *_ in told} == set(LAYERS)
+    assert all(0 <= done <= total for *_, done, total in told)
+
+
 # -- The same by every route ---------------------------------------------------------------------
 
 
@@ -445,6 +476,7 @@ def test_as_many_samples_as_clusters() -> None:
     ("arguments", "message"),
     [
         ({"max_clusters": 1}, "max_clusters must be at least 2, got 1"),
+        ({"votes": -1}, "votes must be at least 0, got -1"),
         ({"pca": "both"}, 'pca must be "filter" or "layer", got \'both\''),
         ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
         ({"memory_budget": 0}, "memory_budget must be a positive number of bytes, got 0"),
