@@ -133,6 +133,9 @@ def run_cell(arm: str, seed: int, arguments: argparse.Namespace) -> dict[str, An
             num_sanity_val_steps=0,
         )
         trainer.fit(model, data)
+        # Testing another checkpoint brings the masks and events of that one back.
+        masked = 0 if action is None or action.masks is None else len(action.masks.filters)
+        events = [] if action is None else list(action.history)
         last = trainer.test(model, data, verbose=False)[0]
         selected = trainer.test(model, data, ckpt_path=best.best_model_path, verbose=False)[0]
     losses = [epoch["val_loss"] for epoch in curves.epochs]
@@ -142,9 +145,9 @@ def run_cell(arm: str, seed: int, arguments: argparse.Namespace) -> dict[str, An
         "settings": _settings(arguments),
         "last": {"epoch": len(losses) - 1, **last},
         "selected": {"epoch": losses.index(min(losses)), **selected},
-        "masked": 0 if action is None or action.masks is None else len(action.masks.filters),
+        "masked": masked,
         "curves": curves.epochs,
-        "events": [] if action is None else action.history,
+        "events": events,
         "seconds": round(time.perf_counter() - started, 1),
         "versions": {
             "filterwatch": filterwatch.__version__,

@@ -79,7 +79,7 @@ class ActionList:
             return
         text = "\n".join(f"- {line}" for line in lines)
         # The step that the epoch's metrics are logged at, unlike `global_step`.
-        step = watch.trainer.fit_loop.epoch_loop._batches_that_stepped
+        step = max(watch.trainer.fit_loop.epoch_loop._batches_that_stepped - 1, 0)
         for logger in watch.trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 logger.experiment.add_text(f"{prefix}actions", text, step)

@@ -9,7 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.optim import Optimizer
 
 from filterwatch.actions import ActionList, Watch
-from filterwatch.callbacks.evaluation import evaluation_stage, run_step
+from filterwatch.callbacks.evaluation import Step, evaluation_stage, run_step
 from filterwatch.callbacks.probe import Probe, ProbeSource
 from filterwatch.callbacks.warn_once import WarnOnce
 from filterwatch.detection import AnomalyReport
@@ -63,15 +63,14 @@ class ActingCallback(Callback):
     ) -> None:
         """Let actions decide what to do about a report; where that fails, nothing is done."""
         try:
-            with evaluation_stage(trainer):
-                watch = self.watch(trainer, pl_module)
-                self.actions.judge(watch, report, epoch, self.prefix)
+            self.actions.judge(self.watch(trainer, pl_module), report, epoch, self.prefix)
         except Exception as error:
             if self.strict:
                 raise
             reason = f"{type(error).__name__}: {error}"
             self._warnings.warn(
-                reason, f"AnomalyFilterCallback could not act in epoch {epoch}: {reason}"
+                reason[:60],  # what follows may differ each time
+                f"AnomalyFilterCallback could not act in epoch {epoch}: {reason}",
             )
 
     def watch(self, trainer: Trainer, pl_module: LightningModule) -> Watch:
@@ -84,6 +83,11 @@ class ActingCallback(Callback):
             first_samples=self.samples.first_samples,
             holds_training_data=self.probe == "train",
             probe_step=self.probe_step,
-            run=partial(run_step, trainer, pl_module),
+            run=partial(_evaluate, trainer, pl_module),
             history=self.history,
         )
+
+
+def _evaluate(trainer: Trainer, pl_module: LightningModule, batch: Any, step: Step) -> Any:
+    with evaluation_stage(trainer):
+        return run_step(trainer, pl_module, batch, step)

@@ -229,8 +229,7 @@ class AnomalyFilterCallback(ActingCallback):
             )
         self._layers = [layer.name for layer in layers]
         self._gallery.start(trainer, self.samples, layers)
-        with evaluation_stage(trainer):
-            self.actions.start(self.watch(trainer, pl_module), resumed=self._restored)
+        self.actions.start(self.watch(trainer, pl_module), resumed=self._restored)
         metrics = {**self.record.metrics(self._layers), **self.actions.metrics()}
         warn_about_early_readers(trainer, {self.prefix + name for name in metrics})
         if self._restored:
@@ -312,6 +311,8 @@ class AnomalyFilterCallback(ActingCallback):
         due = epoch >= 0 and epoch % self.every_n_epochs == 0
         if due and all(entry["epoch"] != epoch for entry in self.history):
             self._probe_network(trainer, pl_module, epoch)
+            # Lightning takes the next epoch for one that has begun already.
+            self.on_train_epoch_start(trainer, pl_module)
 
     def _probe_network(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
         """Make a new report; where that fails, everything stays as it was."""
