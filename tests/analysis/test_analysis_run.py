@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from pathlib import Path
 
 import pytest
@@ -58,11 +59,13 @@ def test_progress_changes_nothing_and_names_every_layer(folder: Path) -> None:
     layers = list(silent.report.layers)
     for step, calls in (("feature maps", 3), ("principal components", 1), ("clustering", 1)):
         steps = [call for call in seen if call[0] == step]
-        assert [name for _, name, _, _ in steps] == layers * calls
+        # A layer may report more than once while it is at work.
+        turns = [name for name, _ in groupby(name for _, name, _, _ in steps)]
+        assert turns == layers * calls
         done = [count for _, _, count, _ in steps]
         assert done == sorted(done)
         assert done[0] == 0
-        assert all(count < total for _, _, count, total in steps)
+        assert all(count <= total for _, _, count, total in steps)
 
 
 def test_classes_that_are_not_the_folders_are_not_compared(folder: Path, tmp_path: Path) -> None:
