@@ -18,7 +18,7 @@ from filterwatch.visuals.html_images import sprite_sheet
 
 # What all scatter plots of a page may take for a probe of up to 1,000 images; in proportion for
 # larger ones, up to the second figure. Beside them come plotly.js (4.8 MB) and the thumbnails.
-_CHART_BYTES = 2_400_000
+_CHART_BYTES = 2_200_000
 _MOST_CHART_BYTES = 12_000_000
 _COORDINATE_STEPS = 65535
 
