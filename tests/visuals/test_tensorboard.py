@@ -77,8 +77,8 @@ def test_a_metric_that_there_is_not_has_no_chart() -> None:
 def test_many_layers_are_spread_over_charts() -> None:
     names = [f"layer{number}" for number in range(16)]
     by_layer = scalar_layout(True, True, {"n": names})["Anomaly filters by layer"]
-    assert [len(tags) for _, tags in by_layer.values()] == [7, 7, 2]
-    assert list(by_layer) == ["layer0 … layer6", "layer7 … layer13", "layer14 … layer15"]
+    assert [len(tags) for _, tags in by_layer.values()] == [5, 5, 6]
+    assert list(by_layer) == ["layer0 … layer4", "layer5 … layer9", "layer10 … layer15"]
 
 
 def test_one_layout_for_a_run_with_two_callbacks(tmp_path: Path) -> None:
