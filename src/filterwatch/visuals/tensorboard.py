@@ -57,8 +57,10 @@ def scalar_layout(loss: bool, accuracy: bool, layers: Mapping[str, Sequence[str]
     for metric, names in layers.items():
         prefix = "" if len(layers) == 1 else f"{metric}: "
         overview[metric] = ["Multiline", [f"{re.escape(metric)}(_distinct)?$"]]
-        for start in range(0, len(names), _LINES):
-            group = names[start : start + _LINES]
+        n_charts = math.ceil(len(names) / _LINES)
+        for number in range(n_charts):  # of even size, but for one line
+            start, stop = (len(names) * at // n_charts for at in (number, number + 1))
+            group = names[start:stop]
             ends = group[0] if len(group) == 1 else f"{group[0]} … {group[-1]}"
             tags = [f"{re.escape(metric)}_by_layer/{re.escape(name)}$" for name in group]
             by_layer[prefix + ends] = ["Multiline", tags]
