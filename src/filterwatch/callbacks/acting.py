@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Any
 
@@ -69,7 +70,7 @@ class ActingCallback(Callback):
                 raise
             reason = f"{type(error).__name__}: {error}"
             self._warnings.warn(
-                reason[:60],  # what follows may differ each time
+                re.sub(r"\d+", "", reason)[:60],  # numbers and what follows differ each time
                 f"AnomalyFilterCallback could not act in epoch {epoch}: {reason}",
             )
 
