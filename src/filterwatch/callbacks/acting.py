@@ -82,11 +82,17 @@ class ActingCallback(Callback):
             module=pl_module,
             batches=self.samples.batches,
             first_samples=self.samples.first_samples,
-            holds_training_data=self.probe == "train",
+            holds_training_data=_is_of_training_data(trainer, self.probe),
             probe_step=self.probe_step,
             run=partial(_evaluate, trainer, pl_module),
             history=self.history,
         )
+
+
+def _is_of_training_data(trainer: Trainer, probe: ProbeSource) -> bool:
+    if probe is None:  # the bundled datamodules can be asked for such a probe, too
+        return getattr(getattr(trainer, "datamodule", None), "probe_source", None) == "train"
+    return isinstance(probe, str)
 
 
 def _evaluate(trainer: Trainer, pl_module: LightningModule, batch: Any, step: Step) -> Any:
