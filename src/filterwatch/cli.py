@@ -30,6 +30,12 @@ COMMANDS = {
     "fit": Command("train a model that a config describes", "filterwatch.lightning_cli:run"),
     "validate": Command("evaluate it on the validation data", "filterwatch.lightning_cli:run"),
     "test": Command("evaluate it on the test data", "filterwatch.lightning_cli:run"),
+    "analyze": Command(
+        "find the anomaly filters of a finished model", "filterwatch.analysis.command:run_analyze"
+    ),
+    "compare": Command(
+        "find what changed between two finished models", "filterwatch.analysis.command:run_compare"
+    ),
 }
 
 

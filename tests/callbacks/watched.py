@@ -72,11 +72,11 @@ def loader(n_samples: int = 64, *, seed: int = 0, **options: Any) -> DataLoader[
 
 # Counts that are not 0 and change from epoch to epoch, on data as small as this.
 DETECTION: dict[str, Any] = {"max_clusters": 6, "criteria": AnomalyCriteria(small_cluster_size=4)}
-FAST: dict[str, Any] = {"probe_size": 40, "print_summary": False, **DETECTION}
+FAST: dict[str, Any] = {"probe_size": 40, "print_summary": False, "pictures": False, **DETECTION}
 
 
 def watch(**options: Any) -> AnomalyFilterCallback:
-    """Return a callback that is fast on tiny data and prints nothing."""
+    """Return a callback that is fast on tiny data, prints nothing and draws nothing."""
     return AnomalyFilterCallback(**{**FAST, **options})
 
 

@@ -73,8 +73,9 @@ class MaskFilters(Action):
             never all of them.
         release: Whether a masked filter that is no longer flagged is given back: weights,
             normalization and the optimizer's elementwise state as they were when it was masked.
-        criteria: Thresholds for masking; ``None`` means the callback's. Table 1's third row, as
-            the paper's masking experiment uses it, is ``AnomalyCriteria.paper(3)``.
+        criteria: Thresholds for masking, applied to the clusterings of the whole probe; ``None``
+            takes the callback's verdicts. The row of Table 1 for the paper's masking experiment is
+            ``AnomalyCriteria.paper(3)``.
         when: ``"always"``; ``"count"`` only while the count, its mean over three probes, is above
             ``rise`` times its minimum since ``start_epoch``; ``"loss"`` likewise by ``monitor``.
         rise: That factor, above 1.

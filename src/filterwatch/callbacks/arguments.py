@@ -9,6 +9,7 @@ from torch.utils.data import Dataset
 
 from filterwatch.datamodules._checks import check_flag, check_integer
 from filterwatch.detection import AnomalyCriteria
+from filterwatch.visuals.pictures import check_pictures
 
 
 def check_layers(layers: object) -> None:
@@ -91,11 +92,13 @@ def check_arguments(arguments: Mapping[str, Any]) -> None:
     for name in ("probe_size", "every_n_epochs", "batch_size"):
         check_integer(name, arguments[name], 1)
     check_integer("max_clusters", arguments["max_clusters"], 2)
+    check_integer("votes", arguments["votes"], 0)
     check_seed(arguments["seed"])
     for name in ("strict", "print_summary"):
         check_flag(name, arguments[name])
     check_layers(arguments["layers"])
     check_probe(arguments["probe"])
+    check_pictures(arguments["pictures"])
     criteria, pca, prefix = (arguments[name] for name in ("criteria", "pca", "prefix"))
     if not isinstance(criteria, AnomalyCriteria):
         raise TypeError(

@@ -9,12 +9,8 @@ from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_datas
 
 from filterwatch.datamodules._checks import check_channels, check_flag, check_integer
 from filterwatch.datamodules.base import ImageDataModule, LabelledImages, Split
+from filterwatch.datamodules.preprocessing import imagenet_statistics
 from filterwatch.datamodules.sources import open_images
-
-_IMAGENET_MEAN = (0.485, 0.456, 0.406)
-_IMAGENET_STD = (0.229, 0.224, 0.225)
-_IMAGENET_GRAY_MEAN = (0.449,)
-_IMAGENET_GRAY_STD = (0.226,)
 
 
 class ImageFolderDataModule(ImageDataModule):
@@ -67,9 +63,10 @@ class ImageFolderDataModule(ImageDataModule):
         check_integer("max_memory_bytes", max_memory_bytes, 0)
         self.root = str(Path(root).expanduser())
         self.grayscale = grayscale
-        self.mean = tuple(mean or (_IMAGENET_GRAY_MEAN if grayscale else _IMAGENET_MEAN))
-        self.std = tuple(std or (_IMAGENET_GRAY_STD if grayscale else _IMAGENET_STD))
         n_channels = 1 if grayscale else 3
+        usual_mean, usual_std = imagenet_statistics(n_channels)
+        self.mean = tuple(mean or usual_mean)
+        self.std = tuple(std or usual_std)
         check_channels("mean", self.mean, n_channels, positive=False)
         check_channels("std", self.std, n_channels, positive=True)
         self.horizontal_flip = horizontal_flip

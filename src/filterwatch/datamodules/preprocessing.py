@@ -75,6 +75,17 @@ def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
     return images.float().sub_(offset).div_(scale)
 
 
+def imagenet_statistics(n_channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and standard deviation of ImageNet's channels, of pixels in ``[0, 1]``.
+
+    Args:
+        n_channels: 3, or 1 for images in grey.
+    """
+    if n_channels == 1:
+        return (0.449,), (0.226,)
+    return (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
 @dataclass(frozen=True)
 class Preprocessing:
     """What happens to a batch of stored images on its way to the network.

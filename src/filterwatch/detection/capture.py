@@ -158,13 +158,18 @@ def first_samples(batch: Any, n_samples: int) -> Any:
 def _select(found: list[Layer], patterns: Sequence[str] | None) -> list[Layer]:
     if patterns is None:
         return found
+    patterns = [patterns] if isinstance(patterns, str) else patterns
+    names = ", ".join(layer.name for layer in found)
+    if not patterns:
+        raise ValueError(
+            f"layers={patterns!r} names none: leave it out, or give patterns for some of: {names}"
+        )
 
     def matches(layer: Layer, pattern: str) -> bool:
         return fnmatchcase(layer.name, pattern) or fnmatchcase(layer.module_name, pattern)
 
     for pattern in patterns:
         if not any(matches(layer, pattern) for layer in found):
-            names = ", ".join(layer.name for layer in found)
             raise ValueError(f"layers: the pattern {pattern!r} matches none of: {names}")
     return [layer for layer in found if any(matches(layer, pattern) for pattern in patterns)]
 
@@ -249,8 +254,7 @@ class _RunningModules:
             layer = owner if owner is not None else _join(name, functional_name(operator))
             return layer or functional_name(operator), name, owner
         is_leaf = next(module.children(), None) is None
-        has_filters = getattr(module, "weight", None) is not None and operator != "_prelu_kernel"
-        if is_leaf and name and not has_filters:
+        if is_leaf and name and (operator == "_prelu_kernel" or not _has_filters(module)):
             return name, name, None
         return _join(name, functional_name(operator)), name, None
 
@@ -298,6 +302,11 @@ class _Observer(TorchDispatchMode):
             numbered = layer if call == 1 else f"{layer}#{call}"
             self._consume(Operation(kind, numbered, module_name, owner, maps, args))
         return output
+
+
+def _has_filters(module: nn.Module) -> bool:
+    weights = [getattr(module, "weight", None), *module.parameters(recurse=False)]
+    return any(isinstance(weight, Tensor) and weight.ndim > 2 for weight in weights)
 
 
 def _join(module_name: str, name: str) -> str:

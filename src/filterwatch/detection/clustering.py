@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from filterwatch.detection import fused, gmm, kmeans
 from filterwatch.detection.selection import best_clustering, calinski_harabasz, largest_first
+from filterwatch.detection.threads import spread
 
 # Problems that one call of the tensor form handles at once: bounds its memory.
 _ELEMENTS_PER_CHUNK = 2**25
@@ -26,7 +28,8 @@ class Clusterings:
         n_clusters: Number of non-empty clusters, [C]; 0 for a dead filter.
         cluster_sizes: Samples in each cluster, largest first, padded with 0, [C, max_clusters].
         ch_index: Calinski-Harabasz index, [C]; NaN for a dead filter.
-        ch_by_k: The index for each K = 2, 3, …, [C, max_clusters - 1]; NaN where undefined.
+        ch_by_k: The index for each K = 2, 3, …, [C, max_clusters - 1], on a CPU in single
+            precision; NaN where undefined.
         log_likelihood: Mean log-likelihood per sample for each K, [C, max_clusters - 1], in the
             units of the points as given; NaN for a dead filter.
         converged: Whether each fit met the tolerance, [C, max_clusters - 1].
@@ -40,6 +43,11 @@ class Clusterings:
     log_likelihood: Tensor
     converged: Tensor
 
+    def split(self, sizes: Sequence[int]) -> list[Clusterings]:
+        """Return the clusterings of consecutive groups of so many filters each."""
+        columns = [getattr(self, column.name).split(list(sizes)) for column in fields(self)]
+        return [Clusterings(*parts) for parts in zip(*columns, strict=True)]
+
 
 def cluster_points(
     points: Tensor,
@@ -49,6 +57,7 @@ def cluster_points(
     tolerance: float = 1e-3,
     max_iterations: int = 100,
     seed: int = 0,
+    on_progress: Callable[[int], None] | None = None,
 ) -> Clusterings:
     """Cluster each filter's points by Gaussian mixtures of 2 … ``max_clusters`` clusters.
 
@@ -68,6 +77,7 @@ def cluster_points(
         tolerance: A fit ends when a step raises its mean log-likelihood per sample by less.
         max_iterations: Largest number of steps of a fit.
         seed: Accepted for the sake of a uniform interface: the start is deterministic.
+        on_progress: Called now and then with the index of a filter: those before it are done.
 
     Returns:
         The clusterings, on the device of the points.
@@ -81,29 +91,26 @@ def cluster_points(
     alive = scale > 0
     fit = _fit_compiled if points.device.type == "cpu" else _fit_tensors
     arguments = (max_clusters, regularization, tolerance, max_iterations)
-    labels, log_likelihood, converged = fit(standardized[alive], *arguments)
-    ch_by_k = torch.stack(
-        [
-            calinski_harabasz(standardized[alive], labels[:, at], at + 2)
-            for at in range(max_clusters - 1)
-        ],
-        dim=1,
-    )
-    best = best_clustering(ch_by_k)
-    chosen = labels[torch.arange(len(labels), device=labels.device), best]
+
+    def tell(n_done: int) -> None:
+        if on_progress is not None:
+            on_progress(int((alive.cumsum(0) <= n_done).sum()))
+
+    chosen, ch_by_k, log_likelihood, converged = fit(standardized[alive], *arguments, tell)
     chosen, sizes = largest_first(chosen, max_clusters)
-    ch_index = ch_by_k.gather(1, best.unsqueeze(1)).squeeze(1)
+    # The compiled fits have it in the precision of their points.
+    ch_index = calinski_harabasz(standardized[alive], chosen, max_clusters)
     return Clusterings(
-        labels=_spread(chosen, alive, -1),
-        n_clusters=_spread((sizes > 0).sum(1), alive, 0),
-        cluster_sizes=_spread(sizes, alive, 0),
-        ch_index=_spread(ch_index, alive, torch.nan),
-        ch_by_k=_spread(ch_by_k, alive, torch.nan),
+        labels=_among_all(chosen, alive, -1),
+        n_clusters=_among_all((sizes > 0).sum(1), alive, 0),
+        cluster_sizes=_among_all(sizes, alive, 0),
+        ch_index=_among_all(ch_index, alive, torch.nan),
+        ch_by_k=_among_all(ch_by_k, alive, torch.nan),
         # A density in the plane scales with the square of the unit.
-        log_likelihood=_spread(
+        log_likelihood=_among_all(
             log_likelihood - 2 * scale[alive].log().unsqueeze(1), alive, torch.nan
         ),
-        converged=_spread(converged, alive, False),
+        converged=_among_all(converged, alive, False),
     )
 
 
@@ -144,7 +151,7 @@ def _standardize(points: Tensor) -> tuple[Tensor, Tensor]:
     return standardized, (spread * largest).where(alive, 0.0).flatten()
 
 
-def _spread(values: Tensor, alive: Tensor, fill: float) -> Tensor:
+def _among_all(values: Tensor, alive: Tensor, fill: float) -> Tensor:
     """Put the living filters' values back among all filters."""
     spread = torch.full(
         (len(alive), *values.shape[1:]), fill, dtype=values.dtype, device=values.device
@@ -153,50 +160,47 @@ def _spread(values: Tensor, alive: Tensor, fill: float) -> Tensor:
     return spread
 
 
+class _Fits(NamedTuple):
+    """Of P problems: labels of the highest index [P, N]; index, likelihood, convergence [P, Ks]."""
+
+    labels: Tensor
+    ch_by_k: Tensor
+    log_likelihood: Tensor
+    converged: Tensor
+
+
 def _fit_compiled(
     points: Tensor,
     max_clusters: int,
     regularization: float,
     tolerance: float,
     max_iterations: int,
-) -> tuple[Tensor, Tensor, Tensor]:
+    tell: Callable[[int], None],
+) -> _Fits:
     n_problems, n_samples, _ = points.shape
     array = points.float().mT.contiguous().numpy()
-    labels = np.empty((n_problems, max_clusters - 1, n_samples), np.int32)
-    log_likelihood = np.empty((n_problems, max_clusters - 1))
-    steps = np.empty((n_problems, max_clusters - 1), np.int64)
-    converged = np.empty((n_problems, max_clusters - 1), np.bool_)
+    labels = np.empty((n_problems, n_samples), np.int32)
+    ch_by_k = np.empty((n_problems, max_clusters - 1))
+    log_likelihood = np.empty_like(ch_by_k)
+    converged = np.empty(ch_by_k.shape, np.bool_)
 
-    def work(first: int) -> None:
+    def work(first: int, stop: int) -> None:
         fused.cluster(
             array,
             first,
-            min(first + chunk, n_problems),
+            stop,
             max_clusters,
             regularization,
             tolerance,
             max_iterations,
             labels,
+            ch_by_k,
             log_likelihood,
-            steps,
             converged,
         )
 
-    threads = torch.get_num_threads()
-    # Small chunks, handed out as threads come free: fits differ in length.
-    chunk = max(1, min(8, n_problems // (4 * threads)))
-    starts = range(0, n_problems, chunk)
-    if threads == 1 or len(starts) < 2:
-        for first in starts:
-            work(first)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(work, starts))
-    return (
-        torch.from_numpy(labels),
-        torch.from_numpy(log_likelihood),
-        torch.from_numpy(converged),
-    )
+    spread(work, n_problems, tell=tell)
+    return _Fits(*map(torch.from_numpy, (labels, ch_by_k, log_likelihood, converged)))
 
 
 def _fit_tensors(
@@ -205,14 +209,15 @@ def _fit_tensors(
     regularization: float,
     tolerance: float,
     max_iterations: int,
-) -> tuple[Tensor, Tensor, Tensor]:
+    tell: Callable[[int], None],
+) -> _Fits:
     chunk = max(1, _ELEMENTS_PER_CHUNK // (points.shape[1] * max_clusters * 3))
-    parts = [
-        _fit_chunk(part, max_clusters, regularization, tolerance, max_iterations)
-        for part in points.split(chunk)
-    ]
-    labels, log_likelihood, converged = (torch.cat(column) for column in zip(*parts, strict=True))
-    return labels, log_likelihood, converged
+    parts, n_done = [], 0
+    for part in points.split(chunk):
+        parts.append(_fit_chunk(part, max_clusters, regularization, tolerance, max_iterations))
+        n_done += len(part)
+        tell(n_done)
+    return _Fits(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
 
 def _fit_chunk(
@@ -221,7 +226,7 @@ def _fit_chunk(
     regularization: float,
     tolerance: float,
     max_iterations: int,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> _Fits:
     centers = points.mean(1, keepdim=True)
     columns = []
     for n_clusters in range(2, max_clusters + 1):
@@ -234,9 +239,12 @@ def _fit_chunk(
             tolerance=tolerance,
             max_iterations=max_iterations,
         )
-        labels = fit.responsibilities.argmax(-1).int()
-        columns.append((labels, fit.log_likelihood, fit.converged))
-    labels, log_likelihood, converged = (
+        labels = fit.responsibilities.argmax(-1)
+        index = calinski_harabasz(points, labels, n_clusters)
+        columns.append((labels, index, fit.log_likelihood, fit.converged))
+    labels, ch_by_k, log_likelihood, converged = (
         torch.stack(column, dim=1) for column in zip(*columns, strict=True)
     )
-    return labels, log_likelihood, converged
+    best = best_clustering(ch_by_k)
+    chosen = labels[torch.arange(len(labels), device=labels.device), best]
+    return _Fits(chosen, ch_by_k, log_likelihood, converged)

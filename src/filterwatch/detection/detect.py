@@ -6,18 +6,18 @@ from collections.abc import Iterable, Iterator, Sequence, Sized
 from itertools import chain
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from filterwatch.detection.budget import plan_ranks
 from filterwatch.detection.capture import Forward, Layer, capture, find_layers, first_samples
-from filterwatch.detection.clustering import Clusterings, cluster_points
-from filterwatch.detection.criteria import AnomalyCriteria, flag_anomalies, small_clusters
+from filterwatch.detection.criteria import AnomalyCriteria
 from filterwatch.detection.images import find_images
-from filterwatch.detection.reduction import PCA, LayerReduction
-from filterwatch.detection.report import AnomalyFilter, AnomalyReport, LayerReport
+from filterwatch.detection.isolation import preserved_random_state
+from filterwatch.detection.reduction import PCA, LayerReduction, Reduced
+from filterwatch.detection.report import AnomalyReport
 from filterwatch.detection.unmasked import Masks, capture_unmasked
+from filterwatch.detection.verdicts import ProgressCallback, judge
 
 # A group of filters is reduced in this share of the memory budget: it is copied a few times.
 _GROUPS = 8
@@ -31,11 +31,13 @@ def detect_anomaly_filters(
     criteria: AnomalyCriteria | None = None,
     max_clusters: int = 14,
     pca: PCA = "filter",
+    votes: int = 0,
     seed: int = 0,
     batch_size: int = 256,
     memory_budget: int = 2**30,
     forward: Forward | None = None,
     masks: Masks | None = None,
+    on_progress: ProgressCallback | None = None,
 ) -> AnomalyReport:
     """Find the filters whose feature maps isolate a few samples in clusters of their own.
 
@@ -60,6 +62,10 @@ def detect_anomaly_filters(
         max_clusters: Largest number of clusters tried; 2 is the smallest (section 3.3).
         pca: ``"filter"`` reduces each filter's maps by their own principal components, ``"layer"``
             by components common to the layer. The paper can be read either way.
+        votes: 0 judges the clustering of the whole probe, as the paper does. Otherwise that many
+            random quarters of the probe are clustered too, and a filter is an anomaly filter when
+            most of them flag it: 16 votes flag much the same filters on another draw of the
+            probe, for three to four times the price.
         seed: Seed of everything random inside.
         batch_size: Images per forward pass, where the probe is one tensor.
         memory_budget: Bytes that the maps kept between batches may take; beside it come the model's
@@ -69,6 +75,9 @@ def detect_anomaly_filters(
             Default: the batch's images, moved to the model's device.
         masks: Masks on the model's filters, as `mask_filters` returns them. Masked filters are
             judged as they would be unmasked, the others as they are; see `capture_unmasked`.
+        on_progress: Called as ``on_progress(step, layer, done, total)`` while a layer's turn comes
+            in one of the steps ``"feature maps"``, ``"principal components"`` and ``"clustering"``,
+            with how much of the step is done by then, out of how much. Changes no result.
 
     Returns:
         The report. Layers that could not be judged are in its ``skipped``, with the reason.
@@ -83,18 +92,22 @@ def detect_anomaly_filters(
         raise ValueError(f"max_clusters must be at least 2, got {max_clusters}")
     if pca not in ("filter", "layer"):
         raise ValueError(f'pca must be "filter" or "layer", got {pca!r}')
+    if votes < 0:
+        raise ValueError(f"votes must be at least 0, got {votes}")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     if memory_budget < 1:
         raise ValueError(f"memory_budget must be a positive number of bytes, got {memory_budget}")
-    batches, n_samples = _count(probe, batch_size)
+    with preserved_random_state(seed):  # which iterating a DataLoader draws from
+        batches, n_samples = _count(probe, batch_size)
     if n_samples < max_clusters:
         raise ValueError(
             f"a probe of {n_samples} samples cannot form max_clusters={max_clusters} clusters: "
             "use a larger probe, or lower max_clusters"
         )
     limit = criteria.small_cluster_limit(n_samples)
-    batches, first = _peek(batches)
+    with preserved_random_state(seed):
+        batches, first = _peek(batches)
     few = _few_samples(first)
     found = {
         layer.name: layer
@@ -113,27 +126,34 @@ def detect_anomaly_filters(
         )
         for name in found
     }
-    _run(model, batches, reductions, _masked_channels(found, masks), forward=forward, seed=seed)
-    points, activations, skipped = _reduce(reductions)
-    judged = _judge(
-        {name: found[name] for name in points},
-        points,
-        activations,
-        cluster_points(torch.cat(list(points.values())), max_clusters=max_clusters, seed=seed)
-        if points
-        else None,
+    _run(
+        model,
+        batches,
+        reductions,
+        _masked_channels(found, masks),
+        forward=forward,
+        seed=seed,
+        on_progress=on_progress,
+    )
+    reduced, skipped = _reduce(reductions, on_progress)
+    verdicts = judge(
+        {name: found[name] for name in reduced},
+        reduced,
         criteria=criteria,
-        limit=limit,
+        max_clusters=max_clusters,
+        seed=seed,
+        votes=votes,
+        on_progress=on_progress,
     )
     return AnomalyReport(
-        anomalies=list(_anomalies(judged, limit)),
-        layers=judged,
+        anomalies=verdicts.anomalies,
+        layers=verdicts.layers,
         skipped=skipped,
         n_samples=n_samples,
         criteria=criteria,
         small_cluster_limit=limit,
-        settings={"max_clusters": max_clusters, "pca": pca, "seed": seed},
-        isolations=_isolations(judged, limit),
+        settings={"max_clusters": max_clusters, "pca": pca, "seed": seed, "votes": votes},
+        isolations=verdicts.isolations,
     )
 
 
@@ -141,7 +161,13 @@ def _count(probe: Tensor | Iterable[Any], batch_size: int) -> tuple[Iterable[Any
     """Return the probe's batches and its number of samples."""
     if isinstance(probe, Tensor):
         return probe.split(batch_size), len(probe)
-    if isinstance(probe, DataLoader) and not probe.drop_last and isinstance(probe.dataset, Sized):
+    # Without a batch size of its own, what a loader's batches hold only they can tell.
+    if (
+        isinstance(probe, DataLoader)
+        and probe.batch_size is not None
+        and not probe.drop_last
+        and isinstance(probe.dataset, Sized)
+    ):
         sampler = probe.sampler
         return probe, len(sampler) if isinstance(sampler, Sized) else len(probe.dataset)
     batches = list(probe)
@@ -170,10 +196,18 @@ def _run(
     *,
     forward: Forward | None,
     seed: int,
+    on_progress: ProgressCallback | None,
 ) -> None:
+    done, total = 0, sum(reduction.n_samples for reduction in reductions.values())
+
     def consume(name: str, maps: Tensor) -> None:
-        if name in reductions:
-            reductions[name].add(maps)
+        nonlocal done
+        if name not in reductions:
+            return
+        if on_progress is not None:
+            on_progress("feature maps", name, done, total)
+            done += len(maps)
+        reductions[name].add(maps)
 
     if masked is None:
         capture(model, batches, consume, forward=forward, seed=seed)
@@ -196,82 +230,16 @@ def _masked_channels(
 
 
 def _reduce(
-    reductions: dict[str, LayerReduction],
-) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, str]]:
-    points, activations, skipped = {}, {}, {}
-    for name, reduction in reductions.items():
-        problem = reduction.problem()
-        if problem is None:
-            points[name], activations[name] = reduction.finish()
+    reductions: dict[str, LayerReduction], on_progress: ProgressCallback | None
+) -> tuple[dict[str, Reduced], dict[str, str]]:
+    """Return what remains of each layer, and why nothing does of the others."""
+    reduced, skipped = {}, {}
+    for done, (name, reduction) in enumerate(reductions.items()):
+        if on_progress is not None:
+            on_progress("principal components", name, done, len(reductions))
+        result = reduction.finish()
+        if isinstance(result, str):
+            skipped[name] = result
         else:
-            skipped[name] = problem
-    return points, activations, skipped
-
-
-def _judge(
-    layers: dict[str, Layer],
-    points: dict[str, Tensor],
-    activations: dict[str, Tensor],
-    clusterings: Clusterings | None,
-    *,
-    criteria: AnomalyCriteria,
-    limit: int,
-) -> dict[str, LayerReport]:
-    reports: dict[str, LayerReport] = {}
-    if clusterings is None:
-        return reports
-    stop = 0
-    for name, layer in layers.items():
-        start, stop = stop, stop + len(points[name])
-        sizes = clusterings.cluster_sizes[start:stop].cpu()
-        ch_index = clusterings.ch_index[start:stop].cpu()
-        activation = activations[name].cpu()
-        reports[name] = LayerReport(
-            kind=layer.kind,
-            ch_index=ch_index,
-            n_clusters=clusterings.n_clusters[start:stop].cpu(),
-            cluster_sizes=sizes,
-            activation=activation,
-            is_anomaly=flag_anomalies(sizes, ch_index, activation, limit=limit, criteria=criteria),
-            sources=layer.sources,
-            points=points[name].cpu(),
-            labels=clusterings.labels[start:stop].cpu(),
-        )
-    return reports
-
-
-def _anomalies(layers: dict[str, LayerReport], limit: int) -> Iterator[AnomalyFilter]:
-    for name, layer in layers.items():
-        isolated = _isolated(layer, limit)
-        for channel in layer.is_anomaly.nonzero().flatten().tolist():
-            sizes = layer.cluster_sizes[channel]
-            source = layer.sources[channel]
-            yield AnomalyFilter(
-                layer=name,
-                channel=channel,
-                source_layer=None if source is None else source[0],
-                source_channel=None if source is None else source[1],
-                ch_index=float(layer.ch_index[channel]),
-                n_clusters=int(layer.n_clusters[channel]),
-                cluster_sizes=sizes[sizes > 0].tolist(),
-                activation=float(layer.activation[channel]),
-                outliers=isolated[channel].nonzero().flatten().tolist(),
-            )
-
-
-def _isolations(layers: dict[str, LayerReport], limit: int) -> dict[int, int]:
-    counts: Tensor | int = 0
-    for layer in layers.values():
-        counts = counts + _isolated(layer, limit).sum(0)
-    if isinstance(counts, int):
-        return {}
-    return {index: int(counts[index]) for index in counts.nonzero().flatten().tolist()}
-
-
-def _isolated(layer: LayerReport, limit: int) -> Tensor:
-    """Mark the samples [C, N] that lie in small clusters."""
-    if layer.labels is None:
-        raise ValueError("the layer's labels were not kept")
-    small = small_clusters(layer.cluster_sizes, limit)
-    # A dead filter's labels are -1; its sizes are all 0, so that no cluster of it is small.
-    return small.gather(1, layer.labels.clamp(min=0))
+            reduced[name] = result
+    return reduced, skipped

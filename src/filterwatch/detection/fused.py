@@ -1,6 +1,6 @@
-"""The CPU's form of k-means and expectation maximisation: one problem at a time, all in cache.
+"""The CPU's form of expectation maximisation: one problem at a time, all in cache.
 
-The same algorithm as in `kmeans` and `gmm`, compiled. Points are read in blocks whose densities fit
+The same algorithm as in `gmm`, compiled. Points are read in blocks whose densities fit
 the first-level cache, so that one pass over them does both the E-step and the M-step; the
 exponential is written out, so that the compiler can vectorise it. Arithmetic is float32 on
 standardised points, with differences from each cluster's centre rather than raw moments, and
@@ -17,16 +17,12 @@ import numpy as np
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
-from numpy.typing import NDArray
 
-from filterwatch.detection.kmeans import MAX_LLOYD_ITERATIONS
-
-Array = NDArray[Any]
+from filterwatch.detection.fused_kmeans import FAST_MATH, Array, grow, lloyd
+from filterwatch.detection.selection import RELATIVE_FLOOR
 
 _BLOCK = 256
 _LOG_2_PI = math.log(2 * math.pi)
-# Reassociation and fused multiply-adds let reductions vectorise. Infinities stay what they are.
-_FAST = {"reassoc", "contract", "nsz", "arcp", "afn"}
 _SMALLEST = np.float32(-1e30)
 
 
@@ -38,7 +34,7 @@ def _float_from_bits(context: Any, bits: Any) -> Any:
     return types.float32(types.int32), code
 
 
-@njit(inline="always", fastmath=_FAST)
+@njit(inline="always", fastmath=FAST_MATH)
 def _exp(x: Any) -> Any:
     """Exponential of a float32 that is at most 0, to 2 units in the last place."""
     x = max(x, np.float32(-87.0))
@@ -54,95 +50,7 @@ def _exp(x: Any) -> Any:
     return p * _float_from_bits((np.int32(n) + np.int32(127)) << np.int32(23))
 
 
-@njit(cache=True, fastmath=_FAST, nogil=True)
-def _assign(
-    x: Array, y: Array, centers: Array, n_clusters: int, labels: Array, distances: Array
-) -> bool:
-    """Find each point's nearest centre; return whether any label changed."""
-    n_samples = x.shape[0]
-    distances[:] = np.float32(1e30)
-    previous = labels.copy()
-    for k in range(n_clusters):
-        center_x, center_y = np.float32(centers[k, 0]), np.float32(centers[k, 1])
-        for i in range(n_samples):
-            dx, dy = x[i] - center_x, y[i] - center_y
-            distance = dx * dx + dy * dy
-            labels[i] = np.int32(k) if distance < distances[i] else labels[i]
-            distances[i] = min(distance, distances[i])
-    changed = 0
-    for i in range(n_samples):
-        changed += labels[i] != previous[i]
-    return changed > 0
-
-
-@njit(cache=True, fastmath=_FAST, nogil=True)
-def _lloyd(
-    x: Array, y: Array, centers: Array, n_clusters: int, labels: Array, distances: Array
-) -> None:
-    sums = np.empty((n_clusters, 3))
-    labels[:] = -1
-    for _ in range(MAX_LLOYD_ITERATIONS):
-        if not _assign(x, y, centers, n_clusters, labels, distances):
-            break
-        sums[:] = 0.0
-        for i in range(x.shape[0]):
-            k = labels[i]
-            sums[k, 0] += 1.0
-            sums[k, 1] += x[i]
-            sums[k, 2] += y[i]
-        for k in range(n_clusters):
-            if sums[k, 0] > 0:
-                centers[k, 0] = sums[k, 1] / sums[k, 0]
-                centers[k, 1] = sums[k, 2] / sums[k, 0]
-    _assign(x, y, centers, n_clusters, labels, distances)
-
-
-@njit(cache=True, fastmath=_FAST, nogil=True)
-def _gain(x: Array, y: Array, distances: Array, at_x: float, at_y: float) -> Any:
-    """Return by how much one more centre lowers the within-cluster scatter."""
-    gain = np.float32(0.0)
-    for i in range(x.shape[0]):
-        dx, dy = x[i] - at_x, y[i] - at_y
-        gain += max(distances[i] - (dx * dx + dy * dy), np.float32(0.0))
-    return gain
-
-
-@njit(cache=True, fastmath=_FAST, nogil=True)
-def _grow(
-    x: Array, y: Array, centers: Array, n_clusters: int, labels: Array, distances: Array
-) -> None:
-    scatter = np.zeros((n_clusters, 4))
-    farthest = np.zeros(n_clusters, np.int64)
-    for i in range(x.shape[0]):
-        k = labels[i]
-        dx, dy = x[i] - centers[k, 0], y[i] - centers[k, 1]
-        scatter[k, 0] += 1.0
-        scatter[k, 1] += dx * dx
-        scatter[k, 2] += dx * dy
-        scatter[k, 3] += dy * dy
-        if labels[farthest[k]] != k or distances[i] > distances[farthest[k]]:
-            farthest[k] = i
-    best = np.float32(-1.0)
-    best_x, best_y = np.float32(0.0), np.float32(0.0)
-    for candidate in range(3):
-        for k in range(n_clusters):
-            if candidate == 0:
-                at_x, at_y = x[farthest[k]], y[farthest[k]]
-            else:
-                size = max(scatter[k, 0], 1.0)
-                xx, xy, yy = scatter[k, 1] / size, scatter[k, 2] / size, scatter[k, 3] / size
-                longest = (xx + yy) / 2 + math.hypot((xx - yy) / 2, xy)
-                length = math.sqrt(max(longest, 0.0)) * (1.0 if candidate == 1 else -1.0)
-                angle = math.atan2(2 * xy, xx - yy) / 2
-                at_x = np.float32(centers[k, 0] + length * math.cos(angle))
-                at_y = np.float32(centers[k, 1] + length * math.sin(angle))
-            gain = _gain(x, y, distances, at_x, at_y)
-            if gain > best:
-                best, best_x, best_y = gain, at_x, at_y
-    centers[n_clusters, 0], centers[n_clusters, 1] = best_x, best_y
-
-
-@njit(cache=True, fastmath=_FAST, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True)
 def _from_labels(
     x: Array, y: Array, labels: Array, n_clusters: int, regularization: float, mixture: Array
 ) -> None:
@@ -169,7 +77,7 @@ def _from_labels(
         mixture[k, 5] += regularization
 
 
-@njit(cache=True, fastmath=_FAST, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True)
 def _factorize(mixture: Array, n_clusters: int, factors: Array) -> None:
     """Fill the inverse Cholesky factors and log norms: x, y, scale x, slope, scale y, log norm."""
     for k in range(n_clusters):
@@ -181,7 +89,7 @@ def _factorize(mixture: Array, n_clusters: int, factors: Array) -> None:
         factors[k, 5] = log_norm + math.log(weight) if weight > 0 else _SMALLEST
 
 
-@njit(cache=True, fastmath=_FAST, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True)
 def _block_densities(x: Array, y: Array, factors: Array, density: Array, peak: Array) -> None:
     """Fill the joint log densities of a block of points, and each point's largest."""
     peak[:] = _SMALLEST
@@ -197,7 +105,7 @@ def _block_densities(x: Array, y: Array, factors: Array, density: Array, peak: A
             peak[i] = max(peak[i], value)
 
 
-@njit(cache=True, fastmath=_FAST, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True)
 def _block_expectation(density: Array, peak: Array, total: Array) -> float:
     """Turn log densities into densities relative to the peak; return the log-likelihood's sum.
 
@@ -223,7 +131,7 @@ def _block_expectation(density: Array, peak: Array, total: Array) -> float:
     return log_likelihood
 
 
-@njit(cache=True, fastmath=_FAST, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True)
 def _block_moments(
     x: Array, y: Array, factors: Array, density: Array, scale: Array, moments: Array
 ) -> None:
@@ -252,7 +160,7 @@ def _block_moments(
         sums[5] += m_yy
 
 
-@njit(cache=True, fastmath=_FAST, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True)
 def _fit(
     x: Array,
     y: Array,
@@ -316,7 +224,42 @@ def _fit(
     return log_likelihood, steps, converged
 
 
-@njit(cache=True, fastmath=_FAST, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+def _calinski_harabasz(x: Array, y: Array, labels: Array, n_clusters: int, sums: Array) -> float:
+    """Return the index of equation 4, NaN where it is undefined; see `selection`."""
+    n_samples = x.shape[0]
+    sums[:n_clusters] = 0.0
+    for i in range(n_samples):
+        row = sums[labels[i]]
+        row[0] += 1.0
+        row[1] += x[i]
+        row[2] += y[i]
+    mean_x = mean_y = 0.0
+    effective = 0
+    for k in range(n_clusters):
+        mean_x += sums[k, 1]
+        mean_y += sums[k, 2]
+        sums[k, 1:] /= max(sums[k, 0], 1.0)
+        effective += sums[k, 0] > 0
+    mean_x /= n_samples
+    mean_y /= n_samples
+    between = 0.0
+    for k in range(n_clusters):
+        dx, dy = sums[k, 1] - mean_x, sums[k, 2] - mean_y
+        between += sums[k, 0] * (dx * dx + dy * dy)
+    within = 0.0
+    for i in range(n_samples):
+        row = sums[labels[i]]
+        dx, dy = x[i] - row[1], y[i] - row[2]
+        within += dx * dx + dy * dy
+    if effective < 2 or effective >= n_samples:
+        return np.nan
+    within = max(within, RELATIVE_FLOOR * (between + within))
+    index: float = (between / (effective - 1)) / (within / (n_samples - effective))
+    return index
+
+
+@njit(cache=True, fastmath=FAST_MATH, nogil=True)
 def cluster(
     points: Array,
     first: int,
@@ -326,8 +269,8 @@ def cluster(
     tolerance: float,
     max_iterations: int,
     labels: Array,
+    ch_by_k: Array,
     log_likelihood: Array,
-    steps: Array,
     converged: Array,
 ) -> None:
     """Fit K = 2 … ``max_clusters`` for the problems ``first`` … ``stop`` - 1.
@@ -340,25 +283,32 @@ def cluster(
         regularization: Added to every covariance's diagonal.
         tolerance: Least gain in mean log-likelihood that keeps a fit going.
         max_iterations: Largest number of steps.
-        labels: Filled, int32 [P, max_clusters - 1, N].
+        labels: Filled with those of the highest index, the smaller K at a tie, int32 [P, N].
+        ch_by_k: Filled with the Calinski-Harabasz index, float64 [P, max_clusters - 1].
         log_likelihood: Filled, float64 [P, max_clusters - 1].
-        steps: Filled, int64 [P, max_clusters - 1].
         converged: Filled, bool [P, max_clusters - 1].
     """
     n_samples = points.shape[2]
     centers = np.empty((max_clusters, 2))
     nearest, distances = np.empty(n_samples, np.int32), np.empty(n_samples, np.float32)
     mixture = np.empty((max_clusters, 6))
+    own, sums = np.empty(n_samples, np.int32), np.empty((max_clusters, 3))
     for problem in range(first, stop):
         x, y = points[problem, 0], points[problem, 1]
+        labels[problem] = 0
+        best = -1.0
         centers[:] = 0.0
-        _lloyd(x, y, centers, 1, nearest, distances)
+        lloyd(x, y, centers, 1, nearest, distances)
         for n_clusters in range(2, max_clusters + 1):
-            _grow(x, y, centers, n_clusters - 1, nearest, distances)
-            _lloyd(x, y, centers, n_clusters, nearest, distances)
+            grow(x, y, centers, n_clusters - 1, nearest, distances)
+            lloyd(x, y, centers, n_clusters, nearest, distances)
             _from_labels(x, y, nearest, n_clusters, regularization, mixture)
             at = n_clusters - 2
-            log_likelihood[problem, at], steps[problem, at], converged[problem, at] = _fit(
-                x, y, mixture, n_clusters, regularization, tolerance, max_iterations,
-                labels[problem, at],
-            )  # fmt: skip
+            log_likelihood[problem, at], _, converged[problem, at] = _fit(
+                x, y, mixture, n_clusters, regularization, tolerance, max_iterations, own
+            )
+            index = _calinski_harabasz(x, y, own, n_clusters, sums)
+            ch_by_k[problem, at] = index
+            if index > best:  # never true of NaN
+                best = index
+                labels[problem] = own

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 @contextmanager
@@ -26,12 +26,13 @@ def undisturbed(model: nn.Module, *, seed: int = 0) -> Iterator[None]:
     """
     # Flags are set one by one: train() and eval() may be overridden, and flatten them.
     training = [(module, module.training) for module in model.modules()]
+    bound = [(module, dict(module._buffers)) for module in model.modules()]
     buffers = [(buffer, buffer._version, buffer.detach().clone()) for buffer in model.buffers()]
     try:
         for module, _ in training:
             module.training = False
         with (
-            _preserved_random_state(seed),
+            preserved_random_state(seed),
             torch.no_grad(),
             torch.compiler.set_stance("force_eager"),
         ):
@@ -39,17 +40,29 @@ def undisturbed(model: nn.Module, *, seed: int = 0) -> Iterator[None]:
     finally:
         for module, flag in training:
             module.training = flag
+        for module, names in bound:
+            module._buffers.update(names)  # `self.steps = self.steps + 1` puts another tensor there
         with torch.no_grad():
             for buffer, version, saved in buffers:
-                if buffer._version != version:
+                if _changed(buffer, version, saved):
                     buffer.copy_(saved)
 
 
+def _changed(buffer: Tensor, version: int, saved: Tensor) -> bool:
+    # Writing to what did not change could break a backward pass that waits for it. Writes through
+    # `.data` leave the version as it was.
+    if buffer._version != version:
+        return True
+    return buffer.layout == torch.strided and not torch.equal(buffer, saved)
+
+
 @contextmanager
-def _preserved_random_state(seed: int) -> Iterator[None]:
+def preserved_random_state(seed: int) -> Iterator[None]:
+    """Seed the global random state of Python, NumPy and torch, and give it back as it was."""
     python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
-        with torch.random.fork_rng():
+        # All devices are named: left to itself, it warns where there are several.
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
             torch.manual_seed(seed)
             random.seed(seed)
             np.random.seed(seed)  # noqa: NPY002

@@ -11,12 +11,17 @@ CONVOLUTION = frozenset({"convolution", "_convolution", "conv2d"})
 # The ReLU and its relatives. Gates (sigmoid) are not among them: they scale maps, they make none.
 ACTIVATION = frozenset(
     {
-        "relu", "relu6", "hardtanh", "leaky_relu", "rrelu", "prelu", "_prelu_kernel", "elu",
-        "selu", "celu", "gelu", "silu", "mish", "hardswish", "softplus", "threshold", "tanh",
+        "relu", "relu6", "hardtanh", "leaky_relu", "rrelu", "rrelu_with_noise", "prelu",
+        "_prelu_kernel", "elu", "selu", "celu", "gelu", "silu", "mish", "hardswish", "softplus",
+        "threshold", "tanh",
     }
 )  # fmt: skip
 
-MAX_POOL = frozenset({"max_pool2d", "max_pool2d_with_indices", "adaptive_max_pool2d"})
+MAX_POOL = frozenset(
+    {
+        "max_pool2d", "max_pool2d_with_indices", "adaptive_max_pool2d", "fractional_max_pool2d",
+    }
+)  # fmt: skip
 
 # Scale and shift each channel by parameters of its own. Batch normalisation goes by many names.
 _NORMALIZATION = frozenset({"native_group_norm", "native_layer_norm"})
@@ -51,6 +56,7 @@ _SHOWN = {
     "_convolution": "conv2d",
     "max_pool2d_with_indices": "max_pool2d",
     "_prelu_kernel": "prelu",
+    "rrelu_with_noise": "rrelu",
 }
 
 

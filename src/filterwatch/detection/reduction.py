@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,6 +12,21 @@ from filterwatch.detection.pca import principal_components
 from filterwatch.detection.streaming import TruncatedFactors
 
 PCA = Literal["filter", "layer"]
+
+# Filters reduced together on a CPU: few enough that their maps stay in its cache.
+_CACHED_BYTES = 2**24
+
+
+class Reduced(NamedTuple):
+    """What remains of a layer's maps.
+
+    Attributes:
+        points: [C, N, 2], float64.
+        activation: Mean absolute activation of each filter, [C], float64.
+    """
+
+    points: Tensor
+    activation: Tensor
 
 
 class LayerReduction:
@@ -24,19 +40,22 @@ class LayerReduction:
         pca: ``"filter"``: components of each filter's own maps. ``"layer"``: one pair of components
             for all maps of the layer.
         rank: Rank of the factorisation; ``None`` to keep maps whole.
-        group_bytes: Size of a group of filters reduced together.
+        group_bytes: Largest size of a group of filters reduced together.
         seed: Seed of the principal component analysis.
+
+    Attributes:
+        n_samples: Number of samples in the probe.
     """
 
     def __init__(
         self, *, n_samples: int, pca: PCA, rank: int | None, group_bytes: int, seed: int
     ) -> None:
-        self._n_samples = n_samples
+        self.n_samples = n_samples
         self._pca = pca
         self._group_bytes = group_bytes
         self._seed = seed
         self._factors = None if rank is None else TruncatedFactors(rank)
-        self._chunks: list[Tensor] = []
+        self._maps: Tensor | None = None
         self._shape: tuple[int, int] | None = None
         self._seen = 0
         self._magnitude = torch.zeros(())
@@ -45,69 +64,115 @@ class LayerReduction:
 
     def add(self, maps: Tensor) -> None:
         """Add the maps [B, C, h, w] of one batch; they are copied where they are kept."""
-        if self._skip is not None:
-            return
         rows = maps.detach().flatten(2).transpose(0, 1)  # [C, B, D], a view
-        shape = (rows.shape[0], rows.shape[2])
-        if self._shape is not None and self._shape != shape:
+        n_filters, n_rows, width = rows.shape
+        first, self._seen = self._seen, self._seen + n_rows
+        if self._skip is not None or self._seen > self.n_samples:
+            return
+        if self._shape is not None and self._shape != (n_filters, width):
             self._give_up("its maps differ in shape between batches: give images of one size")
             return
-        magnitude = torch.linalg.vector_norm(rows, 1, dim=(1, 2), dtype=torch.float64)
-        if not bool(torch.isfinite(magnitude).all()):
-            broken = int((~torch.isfinite(magnitude)).sum())
-            self._give_up(f"NaN or infinity in the maps of {broken} of its {len(rows)} filters")
-            return
-        self._shape = shape
-        self._seen += rows.shape[1]
-        self._magnitude = self._magnitude.to(magnitude) + magnitude
-        if rows.shape[1] == self._n_samples:
-            self._points = self._reduce(rows)
+        self._shape = (n_filters, width)
+        if n_rows == self.n_samples:
+            self._reduce(rows)
         elif self._factors is not None:
-            self._factors.add(_copied(rows))
+            copied = _copied(rows)
+            self._magnitude = _absolute_sums(copied) + self._magnitude.to(copied.device)
+            if self._is_finite():
+                # Common components need a common basis: all filters' maps are one problem then.
+                common = self._pca == "layer"
+                self._factors.add(_by_sample(copied) if common else copied)
         else:
-            self._chunks.append(_copied(rows))
+            if self._maps is None:
+                self._maps = _empty((n_filters, self.n_samples, width), rows)
+            self._maps[:, first : self._seen] = rows
 
-    def problem(self) -> str | None:
-        """Return why the layer cannot be judged, if it cannot."""
-        if self._skip is None and self._seen != self._n_samples:
-            return f"it put out {self._seen} maps a filter for {self._n_samples} samples"
-        return self._skip
-
-    def finish(self) -> tuple[Tensor, Tensor]:
-        """Return the points [C, N, 2] and the mean absolute activations [C], and forget the maps.
-
-        Only for a layer without a `problem`.
-        """
-        if self._points is None:
+    def finish(self) -> Reduced | str:
+        """Return what remains of the layer, or why it cannot be judged; and forget the maps."""
+        if self._skip is None and self._seen != self.n_samples:
+            self._give_up(f"it put out {self._seen} maps a filter for {self.n_samples} samples")
+        if self._skip is None and self._points is None:
             if self._factors is not None:
-                rows = self._factors.scores()
-                self._factors = None
-            else:
-                rows = torch.cat(self._chunks, dim=1)
-                self._chunks.clear()
-            self._points = self._reduce(rows)
-        width = 1 if self._shape is None else self._shape[1]
-        return self._points, self._magnitude / (self._n_samples * width)
+                scores = self._factors.scores()
+                if self._pca == "layer":
+                    scores = scores.view(self.n_samples, -1, scores.shape[2]).transpose(0, 1)
+                self._points = self._reduce_group(scores)
+            elif self._maps is not None:
+                self._reduce(self._maps)
+        self._maps = self._factors = None
+        if self._skip is not None:
+            return self._skip
+        assert self._points is not None
+        assert self._shape is not None
+        width = self._shape[1]
+        return Reduced(self._points, self._magnitude / (self.n_samples * width))
 
-    def _reduce(self, rows: Tensor) -> Tensor:
-        """Reduce [C, N, D] to points [C, N, 2]."""
-        n_filters, n_samples, width = rows.shape
-        if self._pca == "layer":
-            together = _copied(rows).view(1, n_filters * n_samples, width)
-            points, _ = principal_components(together, seed=self._seed)
-            return points.view(n_filters, n_samples, 2)
-        group = max(1, self._group_bytes // (n_samples * width * 4))
-        return torch.cat(
-            [principal_components(_copied(part), seed=self._seed)[0] for part in rows.split(group)]
-        )
+    def _reduce(self, rows: Tensor) -> None:
+        """Reduce all rows [C, N, D] of the layer at once; kept ones are overwritten."""
+        kept = rows is self._maps
+        group = len(rows) if self._pca == "layer" else self._filters_at_once(rows)
+        points, magnitudes = [], []
+        for part in rows.split(group):
+            own = part if kept else _copied(part)
+            magnitudes.append(_absolute_sums(own))
+            self._magnitude = torch.cat(magnitudes)
+            if not self._is_finite():
+                return
+            points.append(self._reduce_group(own))
+        self._points = torch.cat(points)
+
+    def _reduce_group(self, rows: Tensor) -> Tensor:
+        """Reduce [C, N, D] to points [C, N, 2], overwriting them."""
+        if self._pca == "filter":
+            return principal_components(rows, seed=self._seed)[0]
+        together = rows.reshape(1, -1, rows.shape[2])
+        return principal_components(together, seed=self._seed)[0].view(*rows.shape[:2], 2)
+
+    def _filters_at_once(self, rows: Tensor) -> int:
+        limit = self._group_bytes
+        if rows.device.type == "cpu":
+            limit = min(limit, _CACHED_BYTES)
+        return max(1, limit // (rows.shape[1] * rows.shape[2] * 4))
+
+    def _is_finite(self) -> bool:
+        """Return whether the maps so far are; give up if not."""
+        broken = int((~torch.isfinite(self._magnitude)).sum())
+        if broken and self._shape is not None:
+            self._give_up(
+                f"NaN or infinity in the maps of {broken} of its {self._shape[0]} filters"
+            )
+        return broken == 0
 
     def _give_up(self, reason: str) -> None:
         self._skip = reason
-        self._chunks.clear()
-        self._factors = None
+        self._maps = self._factors = self._points = None
+
+
+def _precise(dtype: torch.dtype) -> torch.dtype:
+    """Return a precision that can be computed with."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 def _copied(rows: Tensor) -> Tensor:
-    """Return a contiguous copy in a precision that can be computed with."""
-    precise = torch.float64 if rows.dtype == torch.float64 else torch.float32
-    return rows.to(precise, copy=True, memory_format=torch.contiguous_format)
+    return rows.to(_precise(rows.dtype), copy=True, memory_format=torch.contiguous_format)
+
+
+def _by_sample(rows: Tensor) -> Tensor:
+    """Return rows [C, B, D] as those of one problem [1, B * C, D], a sample's filters together."""
+    return rows.transpose(0, 1).reshape(1, -1, rows.shape[2])
+
+
+def _empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    if like.device.type != "cpu":
+        return torch.empty(shape, dtype=_precise(like.dtype), device=like.device)
+    # NumPy asks the system for huge pages: filling torch's own memory costs ten times as much.
+    precise = np.float64 if like.dtype == torch.float64 else np.float32
+    return torch.from_numpy(np.empty(shape, precise))
+
+
+def _absolute_sums(rows: Tensor) -> Tensor:
+    """Return the sum [C] of absolute values [C, N, D], float64; NaN or infinite where one is."""
+    sums = rows.abs().sum(2).double().sum(1)
+    if bool(torch.isfinite(sums).all()):
+        return sums
+    return rows.double().abs().sum((1, 2))  # unless it was the sum that left the range of float32

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
@@ -64,6 +65,8 @@ class LayerReport:
             was read from a file without them.
         labels: Cluster of each sample, [C, N], 0 the largest cluster; -1 in a dead filter.
             ``None`` in a report that was read from a file without them.
+        votes: Share of the random parts of the probe on which a filter was flagged, [C]; ``None``
+            where the clustering of the whole probe decided.
     """
 
     kind: str
@@ -75,6 +78,7 @@ class LayerReport:
     sources: list[tuple[str, int] | None]
     points: Tensor | None = None
     labels: Tensor | None = None
+    votes: Tensor | None = None
 
     @property
     def count(self) -> int:
@@ -228,6 +232,7 @@ def _layer_to_dict(layer: LayerReport, include_samples: bool) -> dict[str, Any]:
         "activation": layer.activation.tolist(),
         "is_anomaly": layer.is_anomaly.tolist(),
         "sources": layer.sources,
+        "votes": None if layer.votes is None else layer.votes.tolist(),
     }
     if include_samples and layer.points is not None and layer.labels is not None:
         data["points"] = layer.points.tolist()
@@ -247,6 +252,7 @@ def _layer_from_dict(data: dict[str, Any]) -> LayerReport:
         sources=[None if source is None else (source[0], source[1]) for source in data["sources"]],
         points=torch.tensor(data["points"], dtype=torch.float64) if "points" in data else None,
         labels=torch.tensor(data["labels"], dtype=torch.int64) if "labels" in data else None,
+        votes=None if data["votes"] is None else torch.tensor(data["votes"], dtype=torch.float64),
     )
 
 
@@ -254,7 +260,7 @@ def _table(report: AnomalyReport) -> Table:
     table = Table(
         title=f"{report.count} anomaly filters ({len(report.filters)} distinct convolution "
         f"filters) on a probe of {report.n_samples} samples",
-        caption="\n".join(_notes(report)) or None,
+        caption=escape("\n".join(_notes(report))) or None,
         caption_justify="left",
     )
     table.add_column("layer", overflow="fold")
@@ -265,7 +271,7 @@ def _table(report: AnomalyReport) -> Table:
         shown = ", ".join(f"{anomaly.channel}: {len(anomaly.outliers)}" for anomaly in flagged[:8])
         more = f", … {len(flagged) - 8} more" if len(flagged) > 8 else ""
         table.add_row(
-            name,
+            escape(name),
             str(len(layer.ch_index)),
             str(len(layer.dead)),
             str(layer.count),

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 # Within-cluster scatter below this share of the total is rounding error: it is not divided by.
-_RELATIVE_FLOOR = 1e-12
+RELATIVE_FLOOR = 1e-12
 
 
 def calinski_harabasz(points: Tensor, labels: Tensor, n_clusters: int) -> Tensor:
@@ -32,7 +32,7 @@ def calinski_harabasz(points: Tensor, labels: Tensor, n_clusters: int) -> Tensor
     mean = points.mean(1, keepdim=True)
     between = (sizes.unsqueeze(-1) * (centers - mean).square()).sum((1, 2))  # SSB, equation 6
     within = (points - centers.gather(1, index)).square().sum((1, 2))  # SSW, equation 5
-    within = within.clamp(min=0).maximum(_RELATIVE_FLOOR * (between + within))
+    within = within.clamp(min=0).maximum(RELATIVE_FLOOR * (between + within))
     effective = (sizes > 0).sum(1)
     index_value = (between / (effective - 1)) / (within / (n_samples - effective))
     defined = (effective >= 2) & (effective < n_samples)

@@ -1,0 +1,147 @@
+"""Reading a file of weights without running code that is hidden in it."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from filterwatch.analysis.errors import InputError
+
+FileKind = Literal["exported program", "TorchScript", "safetensors", "checkpoint"]
+
+# Where training scripts put the weights, beside the optimizer and the rest; tried in this order.
+_WEIGHT_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The weights in a file.
+
+    Attributes:
+        kind: ``"Lightning checkpoint"`` or ``"state_dict"``.
+        weights: Parameter and buffer names, as in the file, to tensors on the CPU.
+        hyperparameters: What the LightningModule was built with; empty where the file has none.
+    """
+
+    kind: str
+    weights: dict[str, Tensor]
+    hyperparameters: dict[str, Any] = field(default_factory=dict)
+
+
+def file_kind(path: Path) -> FileKind:
+    """Tell what kind of file this is from its content, which is not loaded.
+
+    Raises:
+        InputError: If there is no such file.
+    """
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise InputError(f"{path} {what}: give the file of a checkpoint or an exported program")
+    if path.suffix == ".safetensors":
+        return "safetensors"
+    if not zipfile.is_zipfile(path):
+        return "checkpoint"
+    with zipfile.ZipFile(path) as archive:
+        names = [name.rpartition("/")[2] for name in archive.namelist()]
+    if "archive_format" in names or "serialized_exported_program.json" in names:
+        return "exported program"
+    return "TorchScript" if "constants.pkl" in names else "checkpoint"
+
+
+def read_checkpoint(path: Path, *, trust: bool = False) -> Checkpoint | nn.Module:
+    """Read weights from a checkpoint, a plain ``state_dict`` or a safetensors file.
+
+    Args:
+        path: The file.
+        trust: Unpickle whatever the file holds, which can run any code; without it only tensors
+            and plain values are read.
+
+    Returns:
+        The weights; or, from a trusted file that holds a whole module, the module.
+
+    Raises:
+        InputError: If the file cannot be read, holds more than tensors and plain values while not
+            trusted, or holds no weights.
+    """
+    if path.suffix == ".safetensors":
+        return Checkpoint("state_dict", _read_safetensors(path))
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=not trust)
+    except pickle.UnpicklingError as error:
+        if trust:
+            raise InputError(f"{path} is damaged, or no checkpoint: {error}") from error
+        raise InputError(
+            f"{path} is damaged, no checkpoint, or holds more than tensors and plain values, "
+            f"which could run code when loaded ({_refused(error)}). If you know where it comes "
+            "from, say --trust"
+        ) from error
+    except (RuntimeError, EOFError, OSError, AttributeError, ImportError, ValueError) as error:
+        raise InputError(f"{path} cannot be loaded as a checkpoint: {error}") from error
+    if isinstance(content, nn.Module):
+        return content
+    return _checkpoint(path, content)
+
+
+def _checkpoint(path: Path, content: object) -> Checkpoint:
+    if isinstance(content, Mapping):
+        if _is_weights(content):
+            return Checkpoint("state_dict", dict(content))
+        for key in _WEIGHT_KEYS:
+            weights = content.get(key)
+            if isinstance(weights, nn.Module):
+                weights = weights.state_dict()
+            if isinstance(weights, Mapping) and _is_weights(weights):
+                lightning = "pytorch-lightning_version" in content
+                hyperparameters = content.get("hyper_parameters", {}) if lightning else {}
+                return Checkpoint(
+                    "Lightning checkpoint" if lightning else "state_dict",
+                    dict(weights),
+                    dict(hyperparameters),
+                )
+        found = f"a mapping with the keys {', '.join(map(repr, list(content)[:8]))}"
+    else:
+        found = f"a {type(content).__name__}"
+    raise InputError(
+        f"{path} holds no weights, but {found}: expected a Lightning checkpoint, or a state_dict, "
+        f"alone or under one of the keys {', '.join(_WEIGHT_KEYS)}"
+    )
+
+
+def _is_weights(content: object) -> bool:
+    return (
+        isinstance(content, Mapping)
+        and len(content) > 0
+        and all(isinstance(key, str) for key in content)
+        # Modules may keep other state than tensors in a state_dict ("_extra_state").
+        and all(
+            isinstance(value, Tensor) or key.endswith("_extra_state")
+            for key, value in content.items()
+        )
+    )
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise InputError(
+            f"{path} needs the package safetensors: pip install safetensors"
+        ) from error
+    try:
+        return dict(load_file(path))
+    except Exception as error:  # its own exception type is not public in every version
+        raise InputError(f"{path} cannot be loaded as safetensors: {error}") from error
+
+
+def _refused(error: Exception) -> str:
+    """Return the line of torch's long message that says what it refused."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = [line for line in lines if "GLOBAL" in line or "nsupported" in line]
+    return (telling or lines or ["no reason given"])[0].split(". ")[0][:200]

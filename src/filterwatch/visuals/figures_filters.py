@@ -1,0 +1,214 @@
+"""A flagged filter's clusters, beside the images that it sets apart (paper, figures 2 and 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from filterwatch.detection import AnomalyFilter, AnomalyReport, LayerReport
+from filterwatch.detection.criteria import small_clusters
+from filterwatch.visuals.figures import (
+    COLORS,
+    FAINT,
+    GRID,
+    INK,
+    PAPER,
+    draw_heading,
+    draw_tiles,
+    drawing,
+    new_figure,
+    shortened,
+)
+from filterwatch.visuals.thumbnails import Thumbnails
+
+# Clusters beyond the colours take them again, with another marker.
+_MARKERS = ("o", "s", "^", "D")
+_COLUMNS, _ROWS = 4, 3
+
+
+def most_anomalous(report: AnomalyReport, n_filters: int) -> list[AnomalyFilter]:
+    """Return the flagged maps whose Calinski-Harabasz index stands out most from their layer's.
+
+    A convolution filter that is flagged again at its activation and its max-pool shows once, by
+    the map that stands out most, while there are other filters to show.
+
+    Args:
+        report: What a probe found.
+        n_filters: Return at most this many.
+    """
+    ranked = sorted(
+        report.anomalies,
+        key=lambda anomaly: -anomaly.ch_index / _mean_ch(report.layers[anomaly.layer]),
+    )
+    chosen: list[AnomalyFilter] = []
+    seen: set[tuple[str | None, int | None]] = set()
+    for anomaly in ranked:
+        source = (anomaly.source_layer, anomaly.source_channel)
+        if source not in seen:
+            chosen.append(anomaly)
+        if anomaly.source_layer is not None:
+            seen.add(source)
+    repeated = [anomaly for anomaly in ranked if anomaly not in chosen]
+    return [*chosen, *repeated][:n_filters]
+
+
+def filter_figure(
+    report: AnomalyReport, anomaly: AnomalyFilter, thumbnails: Thumbnails | None = None
+) -> Figure:
+    """Draw the clusters of a flagged filter, its outliers ringed, and the images behind them.
+
+    Args:
+        report: The report that flagged it, with points and labels.
+        anomaly: The filter.
+        thumbnails: The probe's images; without them the clusters stand alone.
+
+    Raises:
+        ValueError: If the report was read from a file without points.
+    """
+    layer = report.layers[anomaly.layer]
+    if layer.points is None or layer.labels is None:
+        raise ValueError(
+            "this report has no points to draw: write it with to_json(..., include_samples=True)"
+        )
+    points, labels = layer.points[anomaly.channel], layer.labels[anomaly.channel]
+    with drawing():
+        figure = new_figure(9.6 if thumbnails is not None else 5.4, 5.2)
+        width, height = figure.get_size_inches()
+        heading, *lines = _title(report, anomaly, layer)
+        draw_heading(figure, heading, "\n".join(lines), INK)
+        axes = figure.add_axes((0.7 / width, 0.48 / height, 4.45 / width, (height - 1.9) / height))
+        shown = _farthest(points, anomaly.outliers)[: _COLUMNS * _ROWS if thumbnails else 0]
+        _draw_clusters(axes, points, labels, anomaly.outliers, shown)
+        if thumbnails is not None:
+            _draw_outliers(figure, thumbnails, shown, len(anomaly.outliers))
+    return figure
+
+
+def _title(report: AnomalyReport, anomaly: AnomalyFilter, layer: LayerReport) -> Iterator[str]:
+    heading = f"{shortened(anomaly.layer, 60)}, channel {anomaly.channel}"
+    source = (anomaly.source_layer, anomaly.source_channel)
+    if anomaly.source_layer is not None and source != (anomaly.layer, anomaly.channel):
+        heading += f"  (filter {anomaly.source_channel} of {shortened(anomaly.source_layer, 40)})"
+    yield heading
+    sizes = " ".join(str(size) for size in anomaly.cluster_sizes)
+    yield f"K = {anomaly.n_clusters}, CH = {anomaly.ch_index:.4g}; cluster sizes {sizes}"
+    criteria = report.criteria
+    small = int(
+        small_clusters(torch.tensor(anomaly.cluster_sizes), report.small_cluster_limit).sum()
+    )
+    yield (
+        f"unbalanced: {small} of {anomaly.n_clusters} clusters have at most "
+        f"{report.small_cluster_limit} samples ({small / anomaly.n_clusters:.2g} "
+        f"{_limit('>', criteria.small_cluster_ratio)})"
+    )
+    defined = ~torch.isnan(layer.ch_index)
+    active = anomaly.activation / float(layer.activation[defined].mean())
+    yield (
+        f"CH index / layer's mean: {anomaly.ch_index / _mean_ch(layer):.3g} "
+        f"({_limit('>', criteria.ch_ratio)});  "
+        f"activation / layer's mean: {active:.2g} ({_limit('≥', criteria.activation_ratio)})"
+    )
+
+
+def _limit(sign: str, threshold: float | None) -> str:
+    return "no limit" if threshold is None else f"{sign} {threshold:g}"
+
+
+def _mean_ch(layer: LayerReport) -> float:
+    return float(layer.ch_index.nanmean())
+
+
+def _farthest(points: torch.Tensor, samples: list[int]) -> list[int]:
+    """Order samples by their distance from where most points are, the farthest first."""
+    distances = (points - points.median(0).values).norm(dim=1)
+    return sorted(samples, key=lambda sample: -float(distances[sample]))
+
+
+def _draw_clusters(
+    axes: Axes,
+    points: torch.Tensor,
+    labels: torch.Tensor,
+    outliers: list[int],
+    numbered: list[int],
+) -> None:
+    for number, marker in enumerate(_MARKERS):
+        # One call for each marker, largest clusters first: small ones come to lie above them.
+        clusters = labels // len(COLORS)
+        last = number == len(_MARKERS) - 1
+        chosen = ((clusters >= number) if last else (clusters == number)).nonzero().flatten()
+        chosen = chosen[labels[chosen].argsort(stable=True)]
+        if len(chosen):
+            axes.scatter(
+                points[chosen, 0].numpy(),
+                points[chosen, 1].numpy(),
+                s=18,
+                c=[COLORS[cluster % len(COLORS)] for cluster in labels[chosen].tolist()],
+                marker=marker,
+                edgecolors=PAPER,
+                linewidths=0.3,
+                zorder=2 + number / 10,
+            )
+    ringed = points[outliers].numpy()
+    axes.scatter(
+        ringed[:, 0],
+        ringed[:, 1],
+        s=64,
+        facecolors="none",
+        edgecolors=INK,
+        linewidths=0.9,
+        zorder=4,
+        label="outliers",
+    )
+    middle = points.median(0).values
+    for number, sample in enumerate(numbered, start=1):
+        outwards = points[sample] - middle
+        outwards = 9 * outwards / outwards.norm().clamp(min=1e-12)
+        axes.annotate(
+            str(number),
+            (float(points[sample, 0]), float(points[sample, 1])),
+            xytext=(float(outwards[0]), float(outwards[1])),
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            fontsize=7.5,
+            zorder=5,
+        )
+    axes.set_xlabel("first principal component", labelpad=2)
+    axes.set_ylabel("second principal component", labelpad=1)
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.margins(0.08)
+    axes.locator_params(nbins=5)
+    axes.grid(color=GRID, linewidth=0.6, zorder=0)
+    axes.set_axisbelow(True)
+
+
+def _draw_outliers(
+    figure: Figure, thumbnails: Thumbnails, shown: list[int], n_outliers: int
+) -> None:
+    left, top = 5.45, 1.42
+    some = "outliers" if len(shown) == n_outliers else f"{len(shown)} of {n_outliers} outliers"
+    width, height = figure.get_size_inches()
+    figure.text(
+        left / width,
+        1 - (top - 0.08) / height,
+        f"{some}, farthest first{thumbnails.legend}",
+        fontsize=8.5,
+        color=FAINT,
+        va="bottom",
+    )
+    draw_tiles(
+        figure,
+        [thumbnails.image(sample) for sample in shown],
+        [
+            f"{number}  {thumbnails.name(sample)}\n{shortened(thumbnails.caption(sample), 18)}"
+            for number, sample in enumerate(shown, start=1)
+        ],
+        left=left,
+        top=top,
+        columns=_COLUMNS,
+        side=0.86,
+        pitch=(1.0, 1.26),
+    )

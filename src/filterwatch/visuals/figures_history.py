@@ -1,0 +1,185 @@
+"""A whole fit in one picture: counts layer by layer, and beside the curves of training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from filterwatch.visuals.figures import (
+    COLORS,
+    GRID,
+    INK,
+    PAPER,
+    draw_heading,
+    drawing,
+    new_figure,
+    shortened,
+)
+
+# Epoch and value of one metric, in order.
+Curve = Sequence[tuple[int, float]]
+
+_LABELLED_ROWS = 48
+
+
+def layers_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw the number of anomaly filters of each layer (down) in each epoch (across).
+
+    Args:
+        history: The callback's history, at least one entry.
+    """
+    layers = list(dict.fromkeys(name for entry in history for name in entry["by_layer"]))
+    counts = np.array(
+        [[entry["by_layer"].get(layer, np.nan) for entry in history] for layer in layers]
+    )
+    names = [shortened(layer, 34) for layer in layers]
+    step = -(-len(layers) // _LABELLED_ROWS)
+    with drawing():
+        rows = max(0.2 * len(layers) / step, 1.0)
+        figure = new_figure(8.6, rows + 1.15)
+        width, height = figure.get_size_inches()
+        draw_heading(figure, "Anomaly filters by layer and epoch", "")
+        left = 0.3 + 0.07 * max(map(len, names))
+        bottom = 0.55
+        axes = figure.add_axes(
+            (left / width, bottom / height, (7.75 - left) / width, rows / height)
+        )
+        image = axes.imshow(
+            counts,
+            aspect="auto",
+            cmap="cividis",  # the same to colour-blind eyes, and in grey
+            vmin=0,
+            vmax=max(np.nanmax(counts), 1),
+            interpolation="nearest",
+        )
+        axes.set_yticks(range(0, len(layers), step), names[::step], fontsize=8)
+        epochs = [entry["epoch"] for entry in history]
+        every = -(-len(epochs) // 16)
+        axes.set_xticks(range(0, len(epochs), every), [str(epoch) for epoch in epochs[::every]])
+        axes.set_xlabel("epoch")
+        axes.tick_params(length=2)
+        axes.spines[:].set_visible(False)
+        scale = figure.add_axes((7.9 / width, bottom / height, 0.14 / width, rows / height))
+        bar = figure.colorbar(image, cax=scale, ticks=MaxNLocator(5, integer=True))
+        bar.outline.set_visible(False)
+    return figure
+
+
+def training_figure(
+    history: Sequence[Mapping[str, Any]], accuracy: Mapping[str, Curve], loss: Mapping[str, Curve]
+) -> Figure:
+    """Draw accuracy and loss above, the number of anomaly filters below (paper, figure 4).
+
+    Args:
+        history: The callback's history, at least one entry.
+        accuracy: Curves of accuracy by name of the metric; may be empty.
+        loss: Curves of loss likewise. A vertical line marks the minimum of a validation loss.
+    """
+    with drawing():
+        if accuracy or loss:
+            figure = new_figure(8.6, 5.6)
+            above, below = figure.subplots(2, sharex=True, height_ratios=(1.25, 1))
+            figure.subplots_adjust(left=0.08, right=0.92, bottom=0.085, top=0.86, hspace=0.14)
+            _draw_curves(above, accuracy, loss)
+            draw_heading(figure, "Training and anomaly filters", "")
+        else:
+            figure = new_figure(8.6, 3.2)
+            below = figure.subplots()
+            figure.subplots_adjust(left=0.08, right=0.92, bottom=0.16, top=0.84)
+            draw_heading(figure, "Anomaly filters", "")
+        _draw_counts(below, history)
+        best = _lowest_validation_loss(loss)
+        for axes in figure.axes:
+            axes.grid(axis="x", color=GRID, linewidth=0.6)
+            axes.set_axisbelow(True)
+            if best is not None:
+                axes.axvline(best, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
+        if best is not None:
+            _name_line(below, best)
+    return figure
+
+
+def _draw_counts(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
+    axes.plot(
+        [entry["epoch"] for entry in history],
+        [entry["count"] for entry in history],
+        color=COLORS[5],
+        marker="^",
+        markersize=3.5,
+        linewidth=1.6,
+    )
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel("anomaly filters")
+    axes.set_xlabel("epoch")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _draw_curves(axes: Axes, accuracy: Mapping[str, Curve], loss: Mapping[str, Curve]) -> None:
+    lines: list[Line2D] = []
+    for name, curves, color, marker in (
+        ("accuracy", accuracy, COLORS[0], "o"),
+        ("loss", loss, COLORS[1], "s"),
+    ):
+        if not curves:
+            continue
+        # Accuracy on the left, loss on the right; whichever is alone, on the left.
+        side = axes.twinx() if lines else axes
+        side.spines["right"].set_visible(bool(lines))
+        side.set_ylabel(name)
+        for number, (metric, curve) in enumerate(_validation_first(curves)):
+            epochs, values = zip(*curve, strict=True)
+            lines += side.plot(
+                epochs,
+                values,
+                color=color,
+                label=metric,
+                linewidth=1.6,
+                linestyle="-" if number == 0 else (0, (1 + number, 1.2)),
+                marker=marker,
+                markersize=3,
+            )
+    axes.legend(
+        handles=lines,
+        loc="lower left",
+        bbox_to_anchor=(-0.01, 1.0),
+        ncols=4,
+        fontsize=8.5,
+        handlelength=2.4,
+        columnspacing=1.2,
+        borderaxespad=0.2,
+    )
+
+
+def _name_line(axes: Axes, epoch: int) -> None:
+    """Write what the vertical line at an epoch is, on the side where there is room."""
+    to_the_right = epoch <= sum(axes.get_xlim()) / 2
+    axes.text(
+        epoch,
+        0.97,
+        f" lowest validation loss: epoch {epoch} ",
+        transform=axes.get_xaxis_transform(),
+        ha="left" if to_the_right else "right",
+        va="top",
+        fontsize=8,
+        bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1, "alpha": 0.8},
+    )
+
+
+def _validation_first(curves: Mapping[str, Curve]) -> list[tuple[str, Curve]]:
+    return sorted(curves.items(), key=lambda item: ("val" not in item[0].lower(), item[0]))
+
+
+def _lowest_validation_loss(loss: Mapping[str, Curve]) -> int | None:
+    """Return the epoch in which the first validation loss is lowest."""
+    for name, curve in _validation_first(loss):
+        finite = [(value, epoch) for epoch, value in curve if np.isfinite(value)]
+        if "val" in name.lower() and finite:
+            return min(finite)[1]
+    return None

@@ -1,0 +1,71 @@
+"""All images of a probe as one picture, to be cut up in the page."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+
+from filterwatch.analysis.images import ProbeImages
+from filterwatch.datamodules.preprocessing import resize
+
+_BLOCK = 16  # lossy compression works on blocks of this side: cells of whole blocks do not mix
+_LARGEST_SHEET = 16383  # pixels a side that WebP can hold
+_AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class SpriteSheet:
+    """Thumbnails in rows, left to right and top to bottom.
+
+    Attributes:
+        data_uri: The WebP picture.
+        side: Side of a thumbnail in pixels.
+        columns: Thumbnails in a row.
+        rows: Number of rows.
+    """
+
+    data_uri: str
+    side: int
+    columns: int
+    rows: int
+
+
+def sprite_sheet(images: ProbeImages, *, largest: int = 64, quality: int = 75) -> SpriteSheet:
+    """Draw the images of a probe, cropped as the network sees them.
+
+    Args:
+        images: The probe.
+        largest: Largest side of a thumbnail in pixels; less for probes of many thousands.
+        quality: Of the WebP compression, 0 to 100.
+    """
+    n_images = len(images)
+    columns = math.ceil(math.sqrt(n_images))
+    rows = math.ceil(n_images / columns)
+    stored = images.pixels(torch.tensor([0])).shape
+    native = images.preprocessing.image_size or min(stored[-2:])
+    side = math.ceil(min(native, stored[-1], stored[-2], largest) / _BLOCK) * _BLOCK
+    side = max(_BLOCK, min(side, _side_that_fits(n_images), _LARGEST_SHEET // columns))
+    sheet = np.zeros((rows * side, columns * side, 3), np.uint8)
+    for start in range(0, n_images, _AT_ONCE):
+        batch = torch.arange(start, min(start + _AT_ONCE, n_images))
+        thumbnails = resize(images.pixels(batch), side).expand(-1, 3, -1, -1)
+        for position, pixels in zip(
+            batch.tolist(), thumbnails.permute(0, 2, 3, 1).numpy(), strict=True
+        ):
+            top, left = position // columns * side, position % columns * side
+            sheet[top : top + side, left : left + side] = pixels
+    buffer = io.BytesIO()
+    Image.fromarray(sheet).save(buffer, "WEBP", quality=quality, method=4)
+    encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return SpriteSheet(f"data:image/webp;base64,{encoded}", side, columns, rows)
+
+
+def _side_that_fits(n_images: int) -> int:
+    """Return a side that keeps the sheet within some megabytes."""
+    return 64 if n_images <= 2000 else 48 if n_images <= 5000 else 32

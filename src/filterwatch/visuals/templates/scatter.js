@@ -1,0 +1,87 @@
+// One filter's points, coloured by cluster, its outliers ringed.
+
+// Okabe and Ito's colours, which colour-blind eyes tell apart, without the one that marks outliers.
+const CLUSTER_COLORS = ['#0072b2', '#e69f00', '#009e73', '#cc79a7', '#56b4e9', '#9b8b00'];
+const CLUSTER_SYMBOLS = ['circle', 'square', 'diamond', 'triangle-up', 'cross'];
+
+const PLOT_CAPTION = 'A point is an image; colour and shape tell the clusters apart, a ring marks the small ones. Hover to see the image, drag to move, scroll to zoom, double-click to reset.';
+
+// Draws into `plot`; onHover(sample, event) and onLeave() follow the pointer.
+function drawScatter(plot, run, filter, limit, { onHover, onLeave }) {
+  const data = chartData(run, filter);
+  const sizes = sizesOf(run, filter);
+  const members = Array.from(sizes, () => []);
+  data.labels.forEach((cluster, sample) => members[cluster].push(sample));
+  const ring = cssColor('--anomaly');
+  const traces = members.map((samples, cluster) => {
+    const outlying = sizes[cluster] <= limit;
+    return {
+      type: 'scatter',
+      mode: 'markers',
+      x: samples.map((sample) => data.x[sample]),
+      y: samples.map((sample) => data.y[sample]),
+      customdata: samples,
+      hoverinfo: 'none',
+      marker: {
+        color: CLUSTER_COLORS[cluster % CLUSTER_COLORS.length],
+        symbol: CLUSTER_SYMBOLS[Math.floor(cluster / CLUSTER_COLORS.length) % CLUSTER_SYMBOLS.length],
+        size: outlying ? 11 : 6,
+        opacity: outlying ? 1 : 0.75,
+        line: outlying ? { color: ring, width: 2.5 } : { color: cssColor('--card'), width: 0.5 },
+      },
+    };
+  });
+  const axis = (title) => ({
+    title: { text: title, standoff: 6 },
+    gridcolor: cssColor('--line'),
+    zerolinecolor: cssColor('--line'),
+    linecolor: cssColor('--line'),
+    automargin: true,
+  });
+  const layout = {
+    paper_bgcolor: 'rgba(0,0,0,0)',
+    plot_bgcolor: 'rgba(0,0,0,0)',
+    font: { color: cssColor('--text'), family: 'system-ui, sans-serif', size: 12 },
+    margin: { l: 48, r: 8, t: 8, b: 40 },
+    xaxis: axis('1st principal component'),
+    yaxis: axis('2nd principal component'),
+    hovermode: 'closest',
+    dragmode: 'pan',
+    showlegend: false, // up to max_clusters entries would leave no room for the points
+    modebar: { bgcolor: 'rgba(0,0,0,0)', color: cssColor('--quiet'), activecolor: cssColor('--accent') },
+  };
+  // Named one by one: the default bar has buttons that lead to a service on the network.
+  const buttons = [['toImage', 'zoom2d', 'pan2d', 'zoomIn2d', 'zoomOut2d', 'resetScale2d']];
+  const config = { displaylogo: false, responsive: true, scrollZoom: true, modeBarButtons: buttons };
+  Plotly.react(plot, traces, layout, config);
+  plot.removeAllListeners('plotly_hover');
+  plot.removeAllListeners('plotly_unhover');
+  plot.on('plotly_hover', ({ points, event }) => onHover(points[0].customdata, event, points[0].curveNumber));
+  plot.on('plotly_unhover', onLeave);
+}
+
+// Rings a sample, or none, from outside the plot.
+function ringSample(plot, run, filter, sample) {
+  const data = sample === null ? null : chartData(run, filter);
+  const shapes = data === null ? [] : [{
+    type: 'circle', xref: 'x', yref: 'y', xsizemode: 'pixel', ysizemode: 'pixel',
+    xanchor: data.x[sample], yanchor: data.y[sample], x0: -11, x1: 11, y0: -11, y1: 11,
+    line: { color: cssColor('--text'), width: 2.5 },
+  }];
+  Plotly.relayout(plot, { shapes });
+}
+
+function filterNumbers(run, filter, thresholds) {
+  const layer = run.layers[run.layerOf[filter]];
+  const source = sourceOf(run, filter);
+  const pair = (name, value) => element('span', {}, `${name} `, element('b', {}, value));
+  return element(
+    'p',
+    { class: 'numbers' },
+    pair('K', String(run.clusters[filter])),
+    pair('CH', `${short(run.chIndex[filter])} (${short(run.chIndex[filter] / layer.mean_ch)} × layer’s mean)`),
+    pair('activation', `${short(run.activation[filter] / layer.mean_activation)} × layer’s mean`),
+    pair('small clusters', `${smallClusters(run, filter, thresholds.limit)} of ${run.clusters[filter]}`),
+    source === null ? null : pair('convolution filter', `${source.module} ${source.channel}`),
+  );
+}

@@ -1,0 +1,225 @@
+"""The probe's samples as people see them: pixels, label, prediction, and a name to find them by."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+from torch.nn import functional as F
+
+from filterwatch.detection.images import find_images
+
+if TYPE_CHECKING:  # it imports this module
+    from filterwatch.callbacks.probe import Probe
+
+# Tried in this order before any other key of a dict batch.
+_LABEL_KEYS = ("label", "labels", "target", "targets", "class", "y")
+
+# Longer side of a thumbnail in pixels: more would not show.
+_LARGEST = 128
+
+
+@dataclass
+class Thumbnails:
+    """What there is to show of each sample of a probe.
+
+    Attributes:
+        batches: The probe's batches.
+        indices: Each sample's index in its data set; ``None`` names samples by their place in the
+            probe.
+        mean: Mean of each channel that the images were normalised by, where known.
+        std: Standard deviation likewise.
+        class_names: Names of the classes, where known.
+        predictions: Class that the network gave each sample last, [N]; ``None`` where its outputs
+            are no logits.
+    """
+
+    batches: Sequence[Any]
+    indices: Sequence[int] | None = None
+    mean: Sequence[float] | None = None
+    std: Sequence[float] | None = None
+    class_names: Sequence[str] | None = None
+    predictions: Tensor | None = None
+    _starts: list[int] = field(init=False, repr=False)
+    _labels: list[Tensor | None] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        sizes = [len(find_images(batch)) for batch in self.batches]
+        self._starts = [0, *accumulate(sizes)]
+        self._labels = [find_labels(batch) for batch in self.batches]
+
+    @classmethod
+    def of(cls, trainer: Trainer, samples: Probe) -> Thumbnails:
+        """Return the thumbnails of a callback's probe, with what the datamodule says of it."""
+        datamodule = getattr(trainer, "datamodule", None)
+        return cls(
+            samples.batches,
+            samples.indices,
+            _numbers(getattr(datamodule, "mean", None)),
+            _numbers(getattr(datamodule, "std", None)),
+            _class_names(trainer, datamodule),
+        )
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def image(self, sample: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Return the pixels [h, w, 3] of a sample."""
+        batch, place = self._locate(sample)
+        images = find_images(batch)
+        return _pixels(images[place], _range(images), self.mean, self.std)
+
+    def name(self, sample: int) -> str:
+        """Return what to find a sample by: its index in its data set, else in the probe."""
+        return f"#{sample if self.indices is None else self.indices[sample]}"
+
+    def label(self, sample: int) -> str | None:
+        """Return the name of a sample's class, ``None`` where there are no labels."""
+        at = bisect_right(self._starts, sample) - 1
+        labels = self._labels[at]
+        return None if labels is None else self._class(int(labels[sample - self._starts[at]]))
+
+    def prediction(self, sample: int) -> str | None:
+        """Return the class that the network takes a sample for, ``None`` where that is unknown."""
+        return None if self.predictions is None else self._class(int(self.predictions[sample]))
+
+    def caption(self, sample: int) -> str:
+        """Return "label → prediction" or "label ✓", as far as known."""
+        label, prediction = self.label(sample), self.prediction(sample)
+        if label is None:
+            return "" if prediction is None else f"→ {prediction}"
+        if prediction is None:
+            return label
+        return f"{label} ✓" if label == prediction else f"{label} → {prediction}"
+
+    @property
+    def legend(self) -> str:
+        """What captions mean, to go behind a figure's heading; empty where they need no words."""
+        labelled = any(labels is not None for labels in self._labels)
+        if self.predictions is None:
+            return "; label" if labelled else ""
+        return "; label → prediction or ✓" if labelled else "; → prediction"
+
+    def watching(self, forward: Callable[[Any], object]) -> Callable[[Any], object]:
+        """Return a forward pass that also notes what the network predicts for the probe.
+
+        The predictions come from the outputs where these are logits [N, classes]: as many columns
+        as there are class names, or more than the largest label.
+        """
+        noted: dict[int, Tensor] = {}
+        places = {id(batch): place for place, batch in enumerate(self.batches)}
+
+        def observed(batch: Any) -> object:
+            outputs = forward(batch)
+            place = places.get(id(batch))
+            if place is not None and self._are_logits(outputs, place):
+                assert isinstance(outputs, Tensor)
+                noted[place] = outputs.argmax(1)
+            if len(noted) == len(places):
+                self.predictions = torch.cat([noted[at].cpu() for at in range(len(noted))])
+            return outputs
+
+        self.predictions = None
+        return observed
+
+    def _are_logits(self, outputs: object, place: int) -> bool:
+        size = self._starts[place + 1] - self._starts[place]
+        if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != size:
+            return False
+        if self.class_names is not None:
+            return outputs.shape[1] == len(self.class_names)
+        labels = self._labels[place]
+        # Without either, any vector of features would pass for logits.
+        return labels is not None and int(labels.max()) < outputs.shape[1] > 1
+
+    def _locate(self, sample: int) -> tuple[Any, int]:
+        at = bisect_right(self._starts, sample) - 1
+        return self.batches[at], sample - self._starts[at]
+
+    def _class(self, number: int) -> str:
+        known = self.class_names is not None and 0 <= number < len(self.class_names)
+        return self.class_names[number] if known and self.class_names else str(number)
+
+
+def find_labels(batch: Any) -> Tensor | None:
+    """Return the labels [N] of a batch of N images: one integer each; ``None`` if there are none.
+
+    Args:
+        batch: A tuple, list or mapping that holds images and labels. In a mapping the usual names
+            ("label", "target", …) go first.
+    """
+    size = len(find_images(batch))
+    if isinstance(batch, Mapping):
+        first = [batch[key] for key in _LABEL_KEYS if key in batch]
+        candidates = [*first, *batch.values()]
+    elif isinstance(batch, Sequence) and not isinstance(batch, (str, bytes)):
+        candidates = list(batch)
+    else:
+        return None
+    for values in candidates:
+        is_integer = isinstance(values, Tensor) and not (
+            values.is_floating_point() or values.is_complex() or values.dtype == torch.bool
+        )
+        if is_integer and values.ndim == 1 and len(values) == size > 0 and int(values.min()) >= 0:
+            labels: Tensor = values
+            return labels
+    return None
+
+
+def _range(images: Tensor) -> tuple[float, float]:
+    lowest, highest = torch.aminmax(images)
+    return float(lowest), float(highest)
+
+
+def _pixels(
+    image: Tensor,
+    batch_range: tuple[float, float],
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Undo what was done to an image [C, H, W] for the network, as far as that is known."""
+    image = image.detach().float().cpu()
+    channels = len(image)
+    if not (batch_range[0] >= 0 and batch_range[1] <= 1):  # else it was never normalised
+        if mean is not None and std is not None and len(mean) == len(std) == channels:
+            scale, offset = (torch.tensor(values).view(-1, 1, 1) for values in (std, mean))
+            image = image * scale + offset
+        else:
+            image = image - image.min()
+            image = image / image.max().clamp(min=1e-12)
+    if channels != 3:
+        image = image.mean(0, keepdim=True).expand(3, -1, -1)
+    shrink = _LARGEST / max(image.shape[1:])
+    if shrink < 1:
+        size = [max(1, round(side * shrink)) for side in image.shape[1:]]
+        image = F.interpolate(image[None], size, mode="area")[0]
+    pixels: np.ndarray[Any, np.dtype[np.uint8]] = (
+        image.nan_to_num().clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy()
+    )
+    return pixels
+
+
+def _numbers(values: object) -> list[float] | None:
+    """Return a datamodule's ``mean`` or ``std`` if it is one number a channel."""
+    if isinstance(values, (Tensor, np.ndarray)):
+        values = values.flatten().tolist()
+    if isinstance(values, Sequence) and all(isinstance(value, (int, float)) for value in values):
+        return [float(value) for value in values]
+    return None
+
+
+def _class_names(trainer: Trainer, datamodule: object) -> list[str] | None:
+    loaders = trainer.val_dataloaders
+    dataset = getattr(loaders[0] if isinstance(loaders, list) else loaders, "dataset", None)
+    for holder, attribute in ((datamodule, "class_names"), (dataset, "classes")):
+        names = getattr(holder, attribute, None)
+        if isinstance(names, Sequence) and not isinstance(names, str):
+            return [str(name) for name in names]
+    return None

@@ -1,0 +1,162 @@
+"""The scatter of a flagged filter's clusters, beside its outlier images."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.collections import PathCollection
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from shown import N_SAMPLES, report, thumbnails
+
+from filterwatch.detection import AnomalyCriteria, AnomalyReport
+from filterwatch.visuals.figures import COLORS
+from filterwatch.visuals.figures_filters import filter_figure, most_anomalous
+
+
+def texts(figure: Figure) -> str:
+    return "\n".join(text.get_text() for text in figure.texts)
+
+
+def scatters(figure: Figure) -> list[PathCollection]:
+    found = [item for item in figure.axes[0].collections if isinstance(item, PathCollection)]
+    return [item for item in found if item.get_label() != "outliers"]
+
+
+def rings(figure: Figure) -> PathCollection:
+    found = [item for item in figure.axes[0].collections if item.get_label() == "outliers"]
+    assert len(found) == 1
+    assert isinstance(found[0], PathCollection)
+    return found[0]
+
+
+def test_every_outlier_is_ringed_and_nothing_else() -> None:
+    shown = report()
+    for anomaly in shown.anomalies:
+        ringed = rings(filter_figure(shown, anomaly, thumbnails()))
+        points = shown.layers[anomaly.layer].points
+        assert points is not None
+        expected = points[anomaly.channel][anomaly.outliers].numpy()
+        assert np.array_equal(np.asarray(ringed.get_offsets()), expected)
+        assert len(ringed.get_facecolors()) == 0  # hollow: the cluster's colour shows
+
+
+def test_every_sample_is_drawn_in_its_clusters_colour() -> None:
+    shown = report()
+    layer = shown.layers["features.conv"]
+    assert layer.points is not None
+    assert layer.labels is not None
+    figure = filter_figure(shown, shown.anomalies[0], thumbnails())
+    drawn = {
+        tuple(point): to_hex(color)
+        for scatter in scatters(figure)
+        for point, color in zip(
+            np.asarray(scatter.get_offsets()).tolist(), scatter.get_facecolors(), strict=True
+        )
+    }
+    assert len(drawn) == N_SAMPLES
+    for point, label in zip(layer.points[0].tolist(), layer.labels[0].tolist(), strict=True):
+        assert drawn[tuple(point)] == COLORS[label].lower()
+
+
+def test_clusters_beyond_the_colours_have_another_marker() -> None:
+    shown = report(n_filters=1)
+    layer = shown.layers["features.conv"]
+    labels = (torch.arange(N_SAMPLES) % 20).unsqueeze(0)
+    many = replace(shown, layers={"features.conv": replace(layer, labels=labels)})
+    drawn = scatters(filter_figure(many, shown.anomalies[0]))
+    assert [len(scatter.get_offsets()) for scatter in drawn] == [18, 18, 18, 6]
+    outlines = {scatter.get_paths()[0].vertices.tobytes() for scatter in drawn}
+    assert len(outlines) == 4
+    looks = {
+        (number, to_hex(color))
+        for number, scatter in enumerate(drawn)
+        for color in scatter.get_facecolors()
+    }
+    assert len(looks) == 20
+
+
+def test_the_title_has_the_numbers_and_the_criteria() -> None:
+    shown = report()
+    title = texts(filter_figure(shown, shown.anomalies[0]))
+    assert "features.conv, channel 0" in title
+    assert "K = 5, CH = 10; cluster sizes 30 27 1 1 1" in title
+    assert "3 of 5 clusters have at most 1 samples (0.6 > 0.2)" in title
+    assert "CH index / layer's mean: 1.11 (> 1)" in title
+    assert "activation / layer's mean: 1 (≥ 0.2)" in title
+    assert "filter 0 of" not in title  # it would repeat the layer and the channel
+
+
+def test_the_title_names_the_filter_behind_a_map() -> None:
+    shown = report()
+    behind = replace(shown.anomalies[0], source_layer="stem", source_channel=7)
+    assert "channel 0  (filter 7 of stem)" in texts(filter_figure(shown, behind))
+
+
+def test_a_criterion_that_is_off_says_so() -> None:
+    shown = report(criteria=AnomalyCriteria.paper(2), small_cluster_limit=5)
+    assert texts(filter_figure(shown, shown.anomalies[0])).count("no limit") == 3
+
+
+def test_outlier_images_stand_beside_farthest_first() -> None:
+    shown, samples = report(), thumbnails(class_names=["cat", "dog"], indices=range(100, 160))
+    samples.predictions = torch.zeros(N_SAMPLES, dtype=torch.long)
+    figure = filter_figure(shown, shown.anomalies[0], samples)
+    captions = [text.get_text() for text in figure.texts if "#" in text.get_text()]
+    assert captions == ["1  #117\ndog → cat", "2  #104\ncat ✓", "3  #103\ndog → cat"]
+    levels = [int(np.asarray(image.get_array()).max()) for image in figure.images]
+    assert levels == [round(255 * sample / N_SAMPLES) for sample in (17, 4, 3)]
+    assert "outliers, farthest first; label → prediction or ✓" in texts(figure)
+    numbers = {text.get_text(): text.xy for text in figure.axes[0].texts}  # type: ignore[attr-defined]
+    assert numbers == {"1": (60.0, 0.0), "2": (50.0, 0.0), "3": (40.0, 0.0)}
+
+
+def test_of_many_outliers_some_are_shown() -> None:
+    shown = report(n_filters=1)
+    crowded = replace(shown.anomalies[0], outliers=list(range(20)))
+    figure = filter_figure(shown, crowded, thumbnails())
+    assert len(rings(figure).get_offsets()) == 20
+    assert len(figure.images) == 12
+    assert "12 of 20 outliers, farthest first; label" in texts(figure)
+
+
+def test_without_images_the_clusters_stand_alone() -> None:
+    shown = report()
+    figure = filter_figure(shown, shown.anomalies[0])
+    assert len(figure.images) == len(figure.axes[0].texts) == 0
+    assert len(rings(figure).get_offsets()) == 3
+
+
+def test_a_report_without_points_says_what_to_do() -> None:
+    read = AnomalyReport.from_dict(report().to_dict())
+    with pytest.raises(ValueError, match=r"no points to draw.*include_samples=True"):
+        filter_figure(read, read.anomalies[0])
+
+
+def test_most_anomalous_stands_out_most_from_its_layer() -> None:
+    low, high = report("low"), report("high")
+    scaled = high.layers["high"]
+    # Ten times the index of the other layer throughout: no more anomalous for that.
+    scaled = replace(scaled, ch_index=10 * scaled.ch_index)
+    scaled.ch_index[2] = 1.0
+    anomalies = [replace(item, ch_index=10 * item.ch_index) for item in high.anomalies[:2]]
+    both = replace(
+        low, anomalies=[*low.anomalies, *anomalies], layers={**low.layers, "high": scaled}
+    )
+    order = [(anomaly.layer, anomaly.channel) for anomaly in most_anomalous(both, 4)]
+    assert order == [("high", 0), ("high", 1), ("low", 0), ("low", 1)]
+
+
+def test_a_filter_that_is_flagged_twice_makes_room_for_others() -> None:
+    shown = report()
+    repeated = replace(shown.anomalies[1], source_channel=0)
+    unknown = replace(shown.anomalies[2], source_layer=None, source_channel=None)
+    anomalies = [shown.anomalies[0], repeated, unknown, unknown]
+    crowded = replace(shown, anomalies=anomalies)
+    order = [anomaly.channel for anomaly in most_anomalous(crowded, 4)]
+    assert order == [0, 2, 2, 1]
+    assert len(most_anomalous(crowded, 2)) == 2
+    assert most_anomalous(crowded, 0) == []
