@@ -14,7 +14,9 @@ from filterwatch.datamodules import ImageDataModule, LabelledImages, MemoryImage
 from filterwatch.datamodules.downloaded import DownloadedDataModule
 
 ROOT = Path(__file__).parent.parent
-CONFIGS = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.yaml"))
+ALL = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.yaml"))
+OVERLAYS = [path for path in ALL if path.startswith("configs/actions/")]
+CONFIGS = [path for path in ALL if path not in OVERLAYS]
 PAPER = [
     f"configs/paper/{network}_{data}.yaml"
     for network in ("simple_cnn", "lenet5", "alexnet")
@@ -132,3 +134,40 @@ def test_keeps_the_best_and_the_last_weights(path: str) -> None:
     callbacks = yaml.safe_load((ROOT / path).read_text())["trainer"]["callbacks"]
     kept = [entry["init_args"] for entry in callbacks if entry["class_path"] == "ModelCheckpoint"]
     assert kept == [{"filename": "best", "monitor": "val_loss"}, {"filename": "last"}]
+
+
+@pytest.mark.parametrize("path", OVERLAYS)
+def test_an_overlay_opens_with_a_command_that_runs(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = command(path)
+    assert words[:3] == ["filterwatch", "fit", "--config"]
+    assert words[4:] == ["--config", path]
+    monkeypatch.chdir(tmp_path)
+    configs = [str(ROOT / word) if word.endswith(".yaml") else word for word in words[1:]]
+    main([*configs, "--trainer.fast_dev_run=1", "--trainer.accelerator=cpu"])
+
+
+@pytest.mark.parametrize(
+    ("path", "overlay"),
+    [
+        *((path, OVERLAYS[0]) for path in CONFIGS),
+        *((CONFIGS[0], overlay) for overlay in OVERLAYS[1:]),
+    ],
+)
+def test_an_overlay_acts_in_any_experiment(
+    path: str,
+    overlay: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(ROOT)
+    plain = parsed(capsys, "fit", "--config", path)
+    combined = parsed(capsys, "fit", "--config", path, "--config", overlay)
+    actions = combined.pop("action")
+    assert plain.pop("action") is None
+    assert combined == plain
+    names = [entry["class_path"] for entry in (actions if isinstance(actions, list) else [actions])]
+    written = yaml.safe_load(Path(overlay).read_text())["action"]
+    written = written if isinstance(written, list) else [written]
+    assert names == [f"filterwatch.{entry['class_path']}" for entry in written]

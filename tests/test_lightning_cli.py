@@ -186,3 +186,59 @@ def test_bad_arguments_end_in_a_message_without_a_traceback(
         main(["fit", "--config", plain, argument])
     assert end.value.code == 2
     assert message in capsys.readouterr().err
+
+
+def test_an_action_is_handed_to_the_callback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    act = ["--action=MaskFilters", "--action.max_fraction=0.5", "--action.patience=3"]
+    main(["fit", "--config", QUICKSTART, *FAST, *act])
+    assert "masked at the end: 0 filters" in capsys.readouterr().out
+    run = tmp_path / "logs" / "quickstart" / "version_0"
+    written = yaml.safe_load((run / "config.yaml").read_text())["action"]
+    assert written["class_path"] == "filterwatch.MaskFilters"
+    assert (written["init_args"]["patience"], written["init_args"]["verify"]) == (3, False)
+    # What was written can be run again.
+    main(["fit", "--config", str(run / "config.yaml"), *FAST])
+    assert "masked at the end: 0 filters" in capsys.readouterr().out
+
+
+def test_an_action_written_into_the_callback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "acting.yaml"
+    path.write_text(
+        PLAIN
+        + """
+    - class_path: AnomalyFilterCallback
+      init_args:
+        probe_size: 100
+        max_clusters: 5
+        action:
+          - {class_path: StopTraining, init_args: {start_epoch: 3}}
+          - class_path: MaskFilters
+            init_args:
+              max_fraction: 0.4
+              criteria: {class_path: AnomalyCriteria, init_args: {ch_ratio: 1.2}}
+"""
+    )
+    # LeNet-5 has 6 and 16 filters: 0.4 of them leaves room in each layer.
+    main(["fit", "--config", str(path), *FAST])
+    assert "masked at the end: 0 filters" in capsys.readouterr().out
+
+
+def test_an_action_without_a_callback_is_an_error(
+    plain: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["fit", "--config", plain, *FAST, "--action=StopTraining"])
+    assert end.value.code == 2
+    assert "trainer.callbacks has 0 AnomalyFilterCallback" in capsys.readouterr().err
+
+
+def test_a_refused_argument_of_an_action_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    act = ["--action=MaskFilters", "--action.max_fraction=2"]
+    with pytest.raises(SystemExit) as end:
+        main(["fit", "--config", QUICKSTART, *FAST, *act])
+    assert end.value.code == 2
+    assert "max_fraction must be above 0 and below 1, got 2" in capsys.readouterr().err

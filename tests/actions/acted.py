@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -27,7 +28,7 @@ class TinyNet(LightningModule):
 
     def __init__(self, optimizer: Any = None) -> None:
         super().__init__()
-        self.make_optimizer = optimizer or (lambda p: torch.optim.Adam(p, lr=0.01))
+        self.make_optimizer = optimizer or partial(torch.optim.Adam, lr=0.01)
         self.network = nn.Sequential(
             nn.Conv2d(1, 4, 3, padding=1),
             nn.BatchNorm2d(4),
@@ -128,7 +129,9 @@ def fit(
     """Fit a network to tiny data in fixed order, the same way at each call."""
     seed_everything(0, verbose=False)
     fitted = trainer(*callbacks, **options)
-    fitted.fit(module or TinyNet(), loader(seed=1), loader(), ckpt_path=checkpoint)
+    fitted.fit(
+        TinyNet() if module is None else module, loader(seed=1), loader(), ckpt_path=checkpoint
+    )
     return fitted
 
 

@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 import torch
-from acted import MaskThese, TinyNet, dataset, fit, watch
+from acted import MaskThese, TinyNet, dataset, fit, trainer, watch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from filterwatch import mask_filters
+from filterwatch import MaskFilters, mask_filters
+from filterwatch.datamodules import DigitsDataModule
+from filterwatch.models import ImageClassifier
 
 ALL = [("network.4", channel) for channel in range(6)]
 
@@ -103,6 +105,18 @@ def test_trials_leave_no_trace() -> None:
         assert torch.equal(acted.state_dict()[name], tensor), name
 
 
+def test_the_summary_compares_with_random_filters(capsys: pytest.CaptureFixture[str]) -> None:
+    action = MaskThese({0: ALL}, verify=True)
+    fit(watch(action=action, print_summary=True), max_epochs=1)
+    changes = [event["loss_change"] for event in action.history]
+    others = [event["random_loss_change"] for event in action.history]
+    printed = " ".join(capsys.readouterr().out.split())
+    masked = sum(event["event"] == "masked" for event in action.history)
+    assert f"verified: {masked} of {len(changes)} candidates were masked" in printed
+    assert f"by {sum(changes) / len(changes):+.3g} on average" in printed
+    assert f"same layer instead: by {sum(others) / len(others):+.3g}" in printed
+
+
 def test_a_loss_that_is_no_number_rejects() -> None:
     class Nan(MaskThese):
         def verification_loss(self, pl_module: LightningModule, batch: Any) -> Tensor:
@@ -136,6 +150,13 @@ def test_training_samples_are_refused() -> None:
     callback = watch(action=MaskThese({0: ALL}, verify=True), probe="train")
     with pytest.raises(ValueError, match="needs held-out samples"):
         fit(callback)
+
+
+def test_a_datamodules_probe_of_training_samples_is_refused() -> None:
+    digits = DigitsDataModule(probe_source="train")
+    fitted = trainer(watch(action=MaskFilters(max_fraction=0.5, verify=True), probe_size=100))
+    with pytest.raises(ValueError, match="probe_source='train' of the datamodule"):
+        fitted.fit(ImageClassifier("simple_cnn", in_channels=1), digits)
 
 
 def test_a_loss_of_ones_own_for_other_data() -> None:

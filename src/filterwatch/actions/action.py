@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 
 from filterwatch.actions.masks import FilterMasks
 from filterwatch.detection import AnomalyReport
+from filterwatch.detection.isolation import undisturbed
 
 T = TypeVar("T")
 Step = Callable[[LightningModule, Any], Any]
@@ -44,8 +45,9 @@ class Watch:
     history: Sequence[dict[str, Any]]
 
     def forward(self, batch: Any) -> object:
-        """Send a batch through the network."""
-        return self.run(batch, self.probe_step)
+        """Send a batch through the network, in evaluation mode, and leave no trace in it."""
+        with undisturbed(self.module):
+            return self.run(batch, self.probe_step)
 
     def decide(self, decision: Callable[[], T]) -> T:
         """Make a decision on every process, and return the first one's on each.

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_warn
 from rich.console import RenderableType
 from torch.optim import Optimizer
@@ -70,19 +69,14 @@ class ActionList:
         for action in self:
             action.on_before_step(optimizer)
 
-    def judge(self, watch: Watch, report: AnomalyReport, epoch: int, prefix: str) -> None:
-        """Let all of them decide, and put what they decide into the loggers that show text."""
+    def judge(self, watch: Watch, report: AnomalyReport, epoch: int) -> None:
+        """Let all of them decide what to do about a report."""
         for action in self:
             action.judge(watch, report, epoch)
-        lines = [line for action in self for line in action.events(epoch)]
-        if not lines or not watch.trainer.is_global_zero:
-            return
-        text = "\n".join(f"- {line}" for line in lines)
-        # The step that the epoch's metrics are logged at, unlike `global_step`.
-        step = max(watch.trainer.fit_loop.epoch_loop._batches_that_stepped - 1, 0)
-        for logger in watch.trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.experiment.add_text(f"{prefix}actions", text, step)
+
+    def events(self, epoch: int) -> list[str]:
+        """Return what happened in an epoch, a line each."""
+        return [line for action in self for line in action.events(epoch)]
 
     def end(self) -> None:
         """Let go of the fit."""

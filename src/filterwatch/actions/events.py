@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from rich.table import Table
@@ -40,11 +41,17 @@ def describe(entry: Mapping[str, Any]) -> str:
 
 
 def events_table(events: Iterable[Mapping[str, Any]], notes: Iterable[str]) -> Table:
-    """Return a fit's events, the newest ones if there are many, and notes below them."""
-    entries = list(events)
+    """Return the masks and releases of a fit, the newest ones if there are many.
+
+    Args:
+        events: All of its events.
+        notes: What to say below, beside what verification measured.
+    """
+    events = list(events)
+    entries = [entry for entry in events if entry["event"] != "rejected"]
     table = Table(
         title="Masked filters over the fit",
-        caption="\n".join(notes),
+        caption="\n".join([*notes, *_measured(events)]),
         caption_justify="left",
     )
     for heading in ("epoch", "layer", "filter", "event", "reason", "change of the loss"):
@@ -56,6 +63,23 @@ def events_table(events: Iterable[Mapping[str, Any]], notes: Iterable[str]) -> T
         columns = ("epoch", "layer", "channel", "event", "reason")
         table.add_row(*(str(entry[key]) for key in columns), _change(entry))
     return table
+
+
+def _measured(events: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Sum up what verification measured, of candidates and of the random filters beside them."""
+    tried = [entry for entry in events if entry.get("loss_change") is not None]
+    if not tried:
+        return
+    n_rejected = sum(entry["event"] == "rejected" for entry in tried)
+    mean = fmean(entry["loss_change"] for entry in tried)
+    yield (
+        f"verified: {len(tried) - n_rejected} of {len(tried)} candidates were masked; silencing "
+        f"one changed the loss on the probe by {mean:+.3g} on average"
+    )
+    compared = [entry for entry in tried if entry["random_loss_change"] is not None]
+    if compared:
+        mean = fmean(entry["random_loss_change"] for entry in compared)
+        yield f"silencing a random unflagged filter of the same layer instead: by {mean:+.3g}"
 
 
 def _change(entry: Mapping[str, Any]) -> str:

@@ -64,10 +64,10 @@ def flagged_filters(
     return found
 
 
-def judged_filters(report: AnomalyReport) -> set[Filter]:
-    """Return the filters that have a map in a report, flagged or not."""
+def judged_filters(report: AnomalyReport) -> dict[Filter, None]:
+    """Return the filters that have a map in a report, flagged or not, in forward order."""
     sources = (source for layer in report.layers.values() for source in layer.sources)
-    return {source for source in sources if source is not None}
+    return {source: None for source in sources if source is not None}
 
 
 def maps_without_filter(report: AnomalyReport) -> int:

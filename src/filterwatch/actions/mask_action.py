@@ -26,7 +26,13 @@ from filterwatch.actions.flags import (
 from filterwatch.actions.mask_state import MaskDecision, MaskState
 from filterwatch.actions.masks import FilterMasks
 from filterwatch.actions.rises import has_risen, smoothed
-from filterwatch.actions.selection import Verification, comparable_filters, reason, room, select
+from filterwatch.actions.selection import (
+    Verification,
+    check_room,
+    comparable_filters,
+    reason,
+    select,
+)
 from filterwatch.actions.trials import check_labels, cross_entropy
 from filterwatch.actions.wiring import Filter, Wiring, trace_wiring
 from filterwatch.detection import AnomalyCriteria, AnomalyReport
@@ -67,8 +73,9 @@ class MaskFilters(Action):
             never all of them.
         release: Whether a masked filter that is no longer flagged is given back: weights,
             normalization and the optimizer's elementwise state as they were when it was masked.
-        criteria: Thresholds for masking; ``None`` means the callback's. Table 1's third row, as
-            the paper's masking experiment uses it, is ``AnomalyCriteria.paper(3)``.
+        criteria: Thresholds for masking, applied to the clusterings of the whole probe; ``None``
+            takes the callback's verdicts. The row of Table 1 for the paper's masking experiment is
+            ``AnomalyCriteria.paper(3)``.
         when: ``"always"``; ``"count"`` only while the count, its mean over three probes, is above
             ``rise`` times its minimum since ``start_epoch``; ``"loss"`` likewise by ``monitor``.
         rise: That factor, above 1.
@@ -153,7 +160,7 @@ class MaskFilters(Action):
         if self.verify:
             check_labels(watch, self.verification_loss)
         self._wiring = trace_wiring(watch.module, watch.first_samples, forward=watch.forward)
-        self._check_room()
+        check_room(self._wiring, self.max_fraction)
         goes_on = self._masks is not None and self._masks.model is watch.module
         if resumed:
             self._masks = FilterMasks(watch.module)
@@ -244,7 +251,7 @@ class MaskFilters(Action):
         free = with_streaks(free, self._state.pending.streaks)
         decision = MaskDecision(streaks={filter_: e.streak for filter_, e in free.items()})
         if self.release:
-            acquitted = judged_filters(report) - set(flagged)
+            acquitted = judged_filters(report).keys() - flagged.keys()
             decision.to_release = [filter_ for filter_ in masked if filter_ in acquitted]
             for filter_ in decision.to_release:
                 decision.events.append(event("released", filter_, epoch, "no longer flagged"))
@@ -292,19 +299,6 @@ class MaskFilters(Action):
                 f"MaskFilters(monitor={self.monitor!r}): no such metric, only {sorted(metrics)}"
             )
         self._state.monitored.append(float(metrics[self.monitor]))
-
-    def _check_room(self) -> None:
-        narrow = [
-            f"{layer} ({self._wiring.n_filters(layer)} filters)"
-            for layer in self._wiring.layers()
-            if room(self._wiring, layer, self.max_fraction) == 0
-        ]
-        if not narrow:
-            return
-        message = f"max_fraction={self.max_fraction} of the filters is none in {', '.join(narrow)}"
-        if len(narrow) == len(self._wiring.layers()):
-            raise ValueError(f"MaskFilters could mask nothing: {message}. Raise it")
-        rank_zero_warn(f"MaskFilters never masks some layers: {message}")
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         if self._masks is not None:

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_warn
 
 from filterwatch.actions.action import Watch
-from filterwatch.actions.flags import FlaggedFilter
+from filterwatch.actions.flags import FlaggedFilter, judged_filters
 from filterwatch.actions.trials import LossStep, mean_loss, remaining_activation, silenced
 from filterwatch.actions.wiring import Filter, Wiring
 from filterwatch.detection import AnomalyReport
@@ -25,6 +26,25 @@ def room(wiring: Wiring, layer: str, max_fraction: float) -> int:
     n_filters = wiring.n_filters(layer)
     # The nudge keeps 0.29 * 100 at 29: binary fractions fall just short of it.
     return min(math.floor(max_fraction * n_filters + 1e-9), n_filters - 1)
+
+
+def check_room(wiring: Wiring, max_fraction: float) -> None:
+    """Warn about convolutions too narrow for any of their filters to be masked.
+
+    Raises:
+        ValueError: If all of them are.
+    """
+    narrow = [
+        f"{layer} ({wiring.n_filters(layer)} filters)"
+        for layer in wiring.layers()
+        if room(wiring, layer, max_fraction) == 0
+    ]
+    if not narrow:
+        return
+    message = f"max_fraction={max_fraction} of the filters is none in {', '.join(narrow)}"
+    if len(narrow) == len(wiring.layers()):
+        raise ValueError(f"MaskFilters could mask nothing: {message}. Raise it")
+    rank_zero_warn(f"MaskFilters never masks some layers: {message}")
 
 
 @dataclass
@@ -149,17 +169,15 @@ class Verification:
 def comparable_filters(
     report: AnomalyReport, flagged: Collection[Filter], masked: Collection[Filter], wiring: Wiring
 ) -> list[Filter]:
-    """Return filters to compare with: neither flagged nor masked, and not dead."""
-    alive: dict[Filter, None] = {}
-    for layer in report.layers.values():
-        dead = set(layer.dead)
-        for channel, source in enumerate(layer.sources):
-            if source is not None and channel not in dead:
-                alive[source] = None
+    """Return filters to compare with: neither flagged nor masked, and none of their maps dead."""
+    dead = {layer.sources[channel] for layer in report.layers.values() for channel in layer.dead}
     return [
         filter_
-        for filter_ in alive
-        if filter_ not in flagged and filter_ not in masked and wiring.obstacle(filter_) is None
+        for filter_ in judged_filters(report)
+        if filter_ not in dead
+        and filter_ not in flagged
+        and filter_ not in masked
+        and wiring.obstacle(filter_) is None
     ]
 
 

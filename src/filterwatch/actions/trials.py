@@ -73,8 +73,8 @@ def check_labels(watch: Watch, loss_step: LossStep) -> None:
     """
     if watch.holds_training_data:
         raise ValueError(
-            "verify=True needs held-out samples, and probe='train' are training samples: leave "
-            "out probe=, or pass verify=False"
+            "verify=True needs held-out samples, and the probe is of training samples: leave out "
+            "probe='train' (or probe_source='train' of the datamodule), or pass verify=False"
         )
     with undisturbed(watch.module):
         loss = watch.run(watch.first_samples, loss_step)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 from torch.optim import Optimizer
 
 from filterwatch.actions import ActionList, Watch
@@ -13,6 +15,7 @@ from filterwatch.callbacks.evaluation import Step, evaluation_stage, run_step
 from filterwatch.callbacks.probe import Probe, ProbeSource
 from filterwatch.callbacks.warn_once import WarnOnce
 from filterwatch.detection import AnomalyReport
+from filterwatch.visuals.loggers import scalar_step
 
 
 class ActingCallback(Callback):
@@ -63,15 +66,27 @@ class ActingCallback(Callback):
     ) -> None:
         """Let actions decide what to do about a report; where that fails, nothing is done."""
         try:
-            self.actions.judge(self.watch(trainer, pl_module), report, epoch, self.prefix)
+            self.actions.judge(self.watch(trainer, pl_module), report, epoch)
+            self._log_events(trainer, epoch)
         except Exception as error:
             if self.strict:
                 raise
             reason = f"{type(error).__name__}: {error}"
             self._warnings.warn(
-                reason[:60],  # what follows may differ each time
+                re.sub(r"\d+", "", reason)[:60],  # numbers and what follows differ each time
                 f"AnomalyFilterCallback could not act in epoch {epoch}: {reason}",
             )
+
+    def _log_events(self, trainer: Trainer, epoch: int) -> None:
+        """Put what actions did into the loggers that show text."""
+        lines = self.actions.events(epoch)
+        step = scalar_step(trainer)
+        if not lines or not trainer.is_global_zero:
+            return
+        text = "\n".join(f"- {line}" for line in lines)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                logger.experiment.add_text(f"{self.prefix}actions", text, step)
 
     def watch(self, trainer: Trainer, pl_module: LightningModule) -> Watch:
         """Return what actions get to see."""
@@ -81,11 +96,17 @@ class ActingCallback(Callback):
             module=pl_module,
             batches=self.samples.batches,
             first_samples=self.samples.first_samples,
-            holds_training_data=self.probe == "train",
+            holds_training_data=_is_of_training_data(trainer, self.probe),
             probe_step=self.probe_step,
             run=partial(_evaluate, trainer, pl_module),
             history=self.history,
         )
+
+
+def _is_of_training_data(trainer: Trainer, probe: ProbeSource) -> bool:
+    if probe is None:  # the bundled datamodules can be asked for such a probe, too
+        return getattr(getattr(trainer, "datamodule", None), "probe_source", None) == "train"
+    return isinstance(probe, str)
 
 
 def _evaluate(trainer: Trainer, pl_module: LightningModule, batch: Any, step: Step) -> Any:

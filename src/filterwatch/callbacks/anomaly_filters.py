@@ -15,7 +15,7 @@ from filterwatch.actions import Action, ActionList
 from filterwatch.callbacks.acting import ActingCallback
 from filterwatch.callbacks.agreement import first_process_outcome
 from filterwatch.callbacks.arguments import check_arguments, check_probe_size, smallest_probe
-from filterwatch.callbacks.evaluation import evaluation_stage, tried_step
+from filterwatch.callbacks.evaluation import evaluation_stage, run_step, tried_step
 from filterwatch.callbacks.monitors import warn_about_early_readers
 from filterwatch.callbacks.probe import Probe, ProbeSource, find_source, take_probe
 from filterwatch.callbacks.record import NAME, Record, log_metrics, show_monitors
@@ -346,7 +346,9 @@ class AnomalyFilterCallback(ActingCallback):
                 pca=self.pca,
                 votes=self.votes,
                 seed=self.seed,
-                forward=self._gallery.watching(self.watch(trainer, pl_module).forward),
+                forward=self._gallery.watching(
+                    lambda batch: run_step(trainer, pl_module, batch, self.probe_step)
+                ),
                 masks=self.actions.masks,
                 on_progress=on_progress,
             )

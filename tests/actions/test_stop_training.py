@@ -1,0 +1,191 @@
+"""`StopTraining` stops what overfits, and lets early learning and regularised runs go on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from acted import fit, watch
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.loggers import TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from filterwatch import StopTraining
+from filterwatch.actions.rises import has_risen, smoothed
+from filterwatch.callbacks import AnomalyFilterCallback
+from filterwatch.callbacks.record import Record
+
+
+def history(counts: Sequence[float], first: int = 0) -> list[dict[str, Any]]:
+    return [{"epoch": first + i, "count": count} for i, count in enumerate(counts)]
+
+
+def stops_at(rule: StopTraining, counts: Sequence[float]) -> int | None:
+    entries = history(counts)
+    for epoch in range(len(entries)):
+        if rule.reason_to_stop(entries[: epoch + 1]) is not None:
+            return epoch
+    return None
+
+
+@pytest.fixture
+def counting(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Let a callback count what a test says, while it really watches a network train."""
+
+    def make(counts: Sequence[float], **options: Any) -> AnomalyFilterCallback:
+        callback = watch(**options)
+        add = Record.add
+
+        def counted(record: Record, *args: Any) -> None:
+            add(record, *args)
+            if record is callback.record:
+                record.history[-1]["count"] = counts[record.history[-1]["epoch"]]
+
+        monkeypatch.setattr(Record, "add", counted)
+        return callback
+
+    return make
+
+
+EARLY_LEARNING = [0, 0, 12, 25, 28, 27, 26, 28, 27, 28, 26, 27, 28, 27, 26]
+
+
+def test_smoothed() -> None:
+    assert smoothed([3, 6, 0, 3], 3) == [3, 4.5, 3, 3]
+    assert smoothed([3, 6], 1) == [3, 6]
+    assert smoothed([], 3) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "risen"),
+    [
+        ([4, 2, 3], {"factor": 1.25}, True),
+        ([4, 2, 2.5], {"factor": 1.25}, False),
+        ([4, 2, 3], {"factor": 1.25, "amount": 1}, True),
+        ([4, 2, 3], {"factor": 1.25, "amount": 2}, False),
+        ([4, 2, 3, 3], {"factor": 1.25, "patience": 2}, True),
+        ([4, 2, 3], {"factor": 1.25, "patience": 2}, False),
+        ([4, 2, 3, 2, 3], {"factor": 1.25, "patience": 2}, False),
+        ([3], {"factor": 1.25}, False),
+        ([], {"factor": 1.25}, False),
+        ([0, 0, 1], {"factor": 1.25}, True),
+        ([0, 0, 0], {"factor": 1.25}, False),
+        ([-2, -3], {"factor": 1.25}, False),
+    ],
+)
+def test_has_risen(values: list[float], options: dict[str, Any], risen: bool) -> None:
+    assert has_risen(values, **options) == risen
+
+
+def test_a_rise_in_early_learning_does_not_stop() -> None:
+    assert stops_at(StopTraining(), EARLY_LEARNING) is None
+    # The same rule from the first epoch on would take learning for overfitting.
+    assert stops_at(StopTraining(start_epoch=0), EARLY_LEARNING) == 5
+
+
+def test_a_rise_of_few_maps_or_by_a_small_factor_does_not_stop() -> None:
+    assert stops_at(StopTraining(), [0, 1, 2, 2, 2, 2, 2, 2, 5, 5, 5, 5, 5, 5, 5]) is None
+    assert stops_at(StopTraining(min_rise=2), [0, 1, 2, 2, 2, 2, 2, 2, 5, 5, 5, 5]) == 11
+    assert stops_at(StopTraining(), [90] * 8 + [105] * 8) is None
+
+
+def test_a_single_high_count_does_not_stop() -> None:
+    assert stops_at(StopTraining(), [*EARLY_LEARNING, 45, *EARLY_LEARNING[5:]]) is None
+    assert stops_at(StopTraining(), [*EARLY_LEARNING, 45, 45, 45, 45, 45]) is not None
+
+
+def test_it_says_why_and_when(counting: Any, capsys: Any) -> None:
+    action = StopTraining(start_epoch=1, patience=2, window=1)
+    callback = counting([40, 10, 8, 9, 20, 22, 30, 30], action=action, print_summary=True)
+    fitted = fit(callback, max_epochs=8)
+    assert fitted.current_epoch == 6
+    assert action.stopped_epoch == 5
+    assert action.reason == (
+        "the anomaly filters, 22.0 on average over 1 probes, have stayed above 1.25 times their "
+        "minimum of 8.0 since epoch 2 for 2 probes"
+    )
+    assert "Stopped at epoch 5: the anomaly filters, 22.0" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
+def test_the_reason_is_text_in_tensorboard(counting: Any, tmp_path: Path) -> None:
+    logger = TensorBoardLogger(tmp_path, name=None, version="")
+    action = StopTraining(start_epoch=0, patience=1, window=1)
+    fit(counting([10, 20], action=action), logger=logger, log_every_n_steps=1)
+    (text,) = EventAccumulator(str(tmp_path)).Reload().Tensors("actions/text_summary")
+    assert text.tensor_proto.string_val[0].decode().startswith("- stopped: the anomaly filters")
+
+
+def test_a_run_whose_count_stays_is_not_stopped(counting: Any) -> None:
+    action = StopTraining(start_epoch=1)
+    fitted = fit(counting([2, 20, 24, 21, 20, 22, 24, 21], action=action), max_epochs=8)
+    assert fitted.current_epoch == 8
+    assert action.stopped_epoch is None
+    assert action.summary() is None
+
+
+def test_min_epochs_is_respected(counting: Any) -> None:
+    action = StopTraining(start_epoch=0, patience=1, window=1)
+    fitted = fit(counting([10] + [30] * 7, action=action), max_epochs=8, min_epochs=5)
+    assert fitted.current_epoch == 5
+    assert action.stopped_epoch == 1
+
+
+@pytest.mark.parametrize(("patience", "epochs"), [(1, 2), (5, 4)])
+def test_beside_early_stopping_whoever_is_first_stops(
+    patience: int, epochs: int, counting: Any
+) -> None:
+    callback = counting([10, 11, 30, 30, 30, 30], action=StopTraining(0, 1.25, 5, 2, 1))
+    early = EarlyStopping("anomaly_filters", patience=patience)
+    fitted = fit(callback, early, max_epochs=6)
+    assert fitted.current_epoch == epochs
+
+
+def test_resumed_it_remembers_the_minimum(counting: Any, tmp_path: Path) -> None:
+    counts = [10, 12, 20, 20, 20, 20]
+    options: Any = {"start_epoch": 0, "patience": 2, "window": 1}
+    first = fit(counting(counts, action=StopTraining(**options)), max_epochs=2)
+    first.save_checkpoint(tmp_path / "two.ckpt")
+    action = StopTraining(**options)
+    fit(counting(counts, action=action), checkpoint=tmp_path / "two.ckpt", max_epochs=6)
+    assert action.stopped_epoch == 3
+
+
+def test_a_rule_of_ones_own(counting: Any) -> None:
+    class AtMost(StopTraining):
+        def reason_to_stop(self, history: Sequence[dict[str, Any]]) -> str | None:
+            return "too many" if history[-1]["count"] > 25 else None
+
+    action = AtMost()
+    fitted = fit(counting([10, 30, 30], action=action))
+    assert fitted.current_epoch == 2
+    assert action.reason == "too many"
+
+
+def test_the_next_fit_starts_anew(counting: Any) -> None:
+    action = StopTraining(start_epoch=0, patience=1, window=1)
+    fit(counting([10, 30, 30], action=action))
+    assert action.stopped_epoch == 1
+    fit(counting([10, 10, 10], action=action))
+    assert action.stopped_epoch is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"start_epoch": -1}, ValueError, "start_epoch"),
+        ({"rise": 1}, ValueError, "rise must be above 1, got 1"),
+        ({"rise": "much"}, TypeError, "rise must be a number, got 'much'"),
+        ({"min_rise": -2}, ValueError, "min_rise"),
+        ({"patience": 0}, ValueError, "patience"),
+        ({"window": 0}, ValueError, "window"),
+    ],
+)
+def test_bad_arguments_are_named(
+    arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        StopTraining(**arguments)
