@@ -12,8 +12,7 @@ from filterwatch.detection import pca
 @pytest.fixture
 def tensor_form(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Let single precision on the CPU use what it uses on other devices."""
-    monkeypatch.setattr(pca, "_condition_compiled", pca._condition)
-    monkeypatch.setattr(pca, "_project_compiled", pca._project)
+    monkeypatch.setattr(pca, "_is_compiled", lambda samples: False)
     return monkeypatch
 
 
