@@ -217,13 +217,15 @@ class Gallery:
         layer, channel = self.pictures.projector
         if layer not in report.layers:
             raise ValueError(f"projector: {layer} was skipped: {report.skipped.get(layer)}")
-        points = report.layers[layer].points
+        points, labels = report.layers[layer].points, report.layers[layer].labels
         assert points is not None
+        assert labels is not None
         for writer in writers(trainer):
             write_projection(
                 writer,
                 f"{layer}, channel {channel}",
                 points[channel],
+                labels[channel],
                 thumbnails,
                 self._report_step,
             )
