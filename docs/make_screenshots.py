@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     IMAGES.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         if logs is None:
-            logs = Path(scratch)
+            logs = Path(scratch) / "logs"
             save_to = f"--trainer.logger.init_args.save_dir={logs}"
             config = str(ROOT / "configs" / "quickstart.yaml")
             filterwatch(["fit", "--config", config, save_to])
@@ -74,11 +74,11 @@ def save_pages(logs: Path) -> None:
     """Photograph TensorBoard's pages."""
     with (
         tempfile.TemporaryDirectory() as scratch,
-        serve_tensorboard(logs, Path(scratch)) as address,
-        open_browser(1440, 1000) as driver,
+        serve_tensorboard(logs.resolve(), Path(scratch)) as address,
+        open_browser(1500, 1000) as driver,
     ):
-        # Without smoothing, which would hide what counts do.
-        driver.get(f"{address}#custom_scalars&_smoothingWeight=0")
+        # Every value as it is: neither smoothed nor cut off.
+        driver.get(f"{address}#custom_scalars&_smoothingWeight=0&_ignoreYOutliers=false")
         wait_for(driver, "tf-custom-scalar-multi-line-chart-card", 5)
         photograph(driver, "tensorboard_custom_scalars")
 
@@ -90,6 +90,9 @@ def save_pages(logs: Path) -> None:
         driver.get("about:blank")
         driver.get(f"{address}?darkMode=true#images")
         wait_for(driver, "tf-image-loader", 4)
+        script = "found.find(box => box.textContent.includes('actual image size')).click();"
+        driver.execute_script(DEEP + script, "paper-checkbox")
+        time.sleep(5)
         photograph(driver, "tensorboard_images_dark")
 
 

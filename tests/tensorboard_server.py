@@ -27,13 +27,16 @@ def serve_tensorboard(directory: Path, scratch: Path, *, timeout: float = 120.0)
         RuntimeError: If it does not start.
     """
     command = [
-        *(sys.executable, "-m", "tensorboard.main", "--logdir", str(directory)),
+        # The page shows this directory, so its name is enough.
+        *(sys.executable, "-m", "tensorboard.main", "--logdir", directory.name),
         *("--host", "127.0.0.1", "--port", "0", "--load_fast", "false"),
     ]
     log = scratch / "tensorboard.log"
     with (
         log.open("w") as output,
-        subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT) as process,
+        subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, cwd=directory.parent
+        ) as process,
     ):
         try:
             yield _address(process, log, time.monotonic() + timeout)

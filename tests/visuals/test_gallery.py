@@ -189,7 +189,7 @@ def test_a_largely_other_set_is_drawn_at_once(
 ) -> None:
     pictures = Pictures(every_n_epochs=50, change=change)
     drawn = Gallery(pictures, "anomaly_filters", WarnOnce())
-    drawn._drawn = flagging(0, 1, 2)
+    drawn._drawn = {("features.conv", channel) for channel in (0, 1, 2)}
     assert drawn._is_due(1, flagging(*channels)) is due
     assert drawn._is_due(50, flagging(0, 1, 2))
 

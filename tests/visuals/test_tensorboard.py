@@ -134,7 +134,9 @@ def test_the_projector_shows_points_with_their_images(tmp_path: Path) -> None:
     assert np.allclose(points[:, :2], expected)
     assert (points[:, 2] == 0).all()
     rows = (folder / "metadata.tsv").read_text().splitlines()
-    assert rows[0] == "sample\tlabel\tprediction"
+    assert rows[0] == "sample\tcluster\tlabel\tprediction"
+    clusters = [int(row.split("\t")[1]) for row in rows[1:]]
+    assert clusters == reports[0].layers["network.3"].labels[4].tolist()
     assert callback.probe_indices is not None
     assert [row.split("\t")[0] for row in rows[1:]] == [f"#{at}" for at in callback.probe_indices]
     with Image.open(folder / "sprite.png") as sprite:

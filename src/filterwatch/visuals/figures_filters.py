@@ -203,7 +203,7 @@ def _draw_outliers(
         figure,
         [thumbnails.image(sample) for sample in shown],
         [
-            f"{number}  {thumbnails.name(sample)}\n{shortened(thumbnails.caption(sample), 18)}"
+            f"{number}  {thumbnails.name(sample)}\n{thumbnails.caption(sample)}"
             for number, sample in enumerate(shown, start=1)
         ],
         left=left,
