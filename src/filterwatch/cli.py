@@ -30,6 +30,7 @@ COMMANDS = {
     "fit": Command("train a model that a config describes", "filterwatch.lightning_cli:run"),
     "validate": Command("evaluate it on the validation data", "filterwatch.lightning_cli:run"),
     "test": Command("evaluate it on the test data", "filterwatch.lightning_cli:run"),
+    "reproduce": Command("the paper's tables and our evidence", "filterwatch.experiments.cli:run"),
 }
 
 

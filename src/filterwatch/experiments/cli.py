@@ -1,0 +1,71 @@
+"""``filterwatch reproduce NAME``: one command for each experiment."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import NamedTuple
+
+from filterwatch.experiments.options import Options, add_arguments, read_options
+
+_PAPER_MODELS = ("simple_cnn", "alexnet", "lenet5")
+_PAPER_DATASETS = ("cifar10", "cifar100", "fashion_mnist")
+
+
+class Experiment(NamedTuple):
+    """One subcommand of ``filterwatch reproduce``.
+
+    Attributes:
+        summary: The line that ``--help`` shows.
+        target: ``module:function``, imported when it is called; it takes the `Options`.
+        models: Its networks.
+        datasets: Its data sets.
+        regimes: Its training regimes.
+    """
+
+    summary: str
+    target: str
+    models: tuple[str, ...] = _PAPER_MODELS
+    datasets: tuple[str, ...] = _PAPER_DATASETS
+    regimes: tuple[str, ...] = ("overfit",)
+
+
+EXPERIMENTS = {
+    "train": Experiment(
+        "train cells and keep every epoch's weights; the others do so too where they need them",
+        "filterwatch.experiments.session:train",
+    ),
+}
+
+
+def run(args: Sequence[str]) -> None:
+    """Run ``filterwatch reproduce``.
+
+    Args:
+        args: ``"reproduce"``, an experiment's name, and its arguments.
+    """
+    parser = argparse.ArgumentParser(
+        prog="filterwatch reproduce",
+        description="Train the cells that an experiment needs, and make its table of them. "
+        "Finished cells are kept; interrupted ones go on from their last epoch.",
+    )
+    commands = parser.add_subparsers(metavar="NAME", dest="name", required=True)
+    for name, experiment in EXPERIMENTS.items():
+        add_arguments(commands.add_parser(name, help=experiment.summary))
+    arguments = parser.parse_args(args[1:])
+    experiment = EXPERIMENTS[arguments.name]
+    options = read_options(
+        arguments,
+        "filterwatch " + " ".join(args),
+        models=experiment.models,
+        datasets=experiment.datasets,
+        regimes=experiment.regimes,
+    )
+    module, name = experiment.target.split(":")
+    function: Callable[[Options], None] = getattr(import_module(module), name)
+    try:
+        function(options)
+    except ValueError as error:
+        sys.exit(f"filterwatch reproduce {arguments.name}: {error}")
