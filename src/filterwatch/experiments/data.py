@@ -22,6 +22,8 @@ _DOWNLOADED: dict[str, type[DownloadedDataModule]] = {
     "cifar100": CIFAR100DataModule,
     "fashion_mnist": FashionMNISTDataModule,
 }
+# Held out for probes: six draws of 1,000, or one of 5,000; a fifth where images are few.
+POOL_SIZE = 6000
 _IMAGE_SIZES = {"alexnet": 227}  # bicubic (section 4, "Datasets")
 
 
@@ -88,12 +90,16 @@ class Images:
     def divided(self, cell: Cell, **options: Any) -> ImageDataModule:
         """Return the images of a cell: training, validation, probe and test, disjoint.
 
+        The probe set is a pool of `POOL_SIZE` images, in random order with the classes interleaved,
+        from which experiments take their probes.
+
         Args:
             cell: The run; its seed decides the division.
-            **options: Further arguments of `ImageDataModule`, such as ``probe_size``.
+            **options: Further arguments of `ImageDataModule`, such as ``val_size``.
         """
         regime = REGIMES[cell.regime]
         n_classes = self._original.num_classes
+        options.setdefault("probe_size", self._pool_size())
         return DividedImages(
             self._original,
             self._cache,
@@ -106,3 +112,9 @@ class Images:
             label_noise=1 - 1 / n_classes if regime.shuffled_labels else 0.0,
             **options,
         )
+
+    def _pool_size(self) -> int:
+        if "train" not in self._cache:
+            self._cache["train"] = self._original.load_split("train")
+        train = self._cache["train"]
+        return min(POOL_SIZE, max(1, (0 if train is None else len(train.images)) // 5))
