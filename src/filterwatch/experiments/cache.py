@@ -58,7 +58,9 @@ class Configuration:
         return "-".join(map(str, key))
 
 
-def probe_images(datamodule: ImageDataModule, configuration: Configuration) -> tuple[Tensor, Tensor]:
+def probe_images(
+    datamodule: ImageDataModule, configuration: Configuration
+) -> tuple[Tensor, Tensor]:
     """Return a probe's images [N, C, H, W] and labels [N].
 
     Raises:
@@ -79,9 +81,7 @@ def probe_images(datamodule: ImageDataModule, configuration: Configuration) -> t
     return read_batch(dataset, torch.arange(stop - size, stop))
 
 
-def load_network(
-    folder: RunFolder, epoch: int, datamodule: ImageDataModule
-) -> torch.nn.Module:
+def load_network(folder: RunFolder, epoch: int, datamodule: ImageDataModule) -> torch.nn.Module:
     """Return a run's network with the weights of an epoch (-1: untrained), in evaluation mode."""
     settings = folder.settings() or {}
     network = build_network(
@@ -163,5 +163,3 @@ def _without_docstrings(tree: ast.Module) -> ast.Module:
                 if not (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))
             ]
     return tree
-
-

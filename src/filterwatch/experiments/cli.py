@@ -37,6 +37,37 @@ EXPERIMENTS = {
         "train cells and keep every epoch's weights; the others do so too where they need them",
         "filterwatch.experiments.session:train",
     ),
+    "fig4": Experiment(
+        "training curve and number of anomaly filters, epoch by epoch",
+        "filterwatch.experiments.counts:fig4",
+        models=("simple_cnn",),
+        datasets=("cifar10",),
+        regimes=("overfit", "regularised"),
+    ),
+    "table2": Experiment(
+        "anomaly filters of well-trained and overfit networks",
+        "filterwatch.experiments.counts:table2",
+    ),
+    "table3": Experiment(
+        "gradients of outlier samples and of normal ones",
+        "filterwatch.experiments.outliers:table3",
+        datasets=("cifar10", "cifar100"),
+    ),
+    "table4": Experiment(
+        "single-filter masking: training accuracy down, test accuracy up",
+        "filterwatch.experiments.discarding:table4",
+        datasets=("cifar10", "cifar100"),
+    ),
+    "table5": Experiment(
+        "single-filter masking: accuracy change against random filters",
+        "filterwatch.experiments.discarding:table5",
+        datasets=("cifar10", "cifar100"),
+    ),
+    "table6": Experiment(
+        "predictions of outlier samples with all anomaly filters masked",
+        "filterwatch.experiments.discarding:table6",
+        datasets=("cifar10", "cifar100"),
+    ),
 }
 
 
