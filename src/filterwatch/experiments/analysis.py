@@ -102,12 +102,15 @@ class TrainedCell:
 
     def probed(self, epoch: int, configuration: Configuration) -> tuple[Maps, Clusters]:
         """Return maps and clusterings of an epoch."""
-        return probed(
-            self.folder,
-            epoch,
-            lambda: self.datamodule,
-            configuration,
-            device=self.session.options.device,
+        return self.session.remember(
+            (self.cell.name, epoch, configuration),
+            lambda: probed(
+                self.folder,
+                epoch,
+                lambda: self.datamodule,
+                configuration,
+                device=self.session.options.device,
+            ),
         )
 
     def verdict(self, epoch: int, reading: Reading) -> Verdict:

@@ -68,6 +68,13 @@ EXPERIMENTS = {
         "filterwatch.experiments.discarding:table6",
         datasets=("cifar10", "cifar100"),
     ),
+    "evidence": Experiment(
+        "controls, rivals, lead time and the choice of defaults",
+        "filterwatch.experiments.evidence:evidence",
+        models=("simple_cnn", "lenet5"),
+        datasets=("cifar10",),
+        regimes=("overfit", "regularised"),
+    ),
 }
 
 

@@ -85,5 +85,5 @@ def rival_signals(maps: Maps) -> dict[str, float]:
 
 
 def _finite(value: Tensor) -> float:
-    """Return a number that JSON can hold: infinity, where most filters are mostly silent, is 1e6."""
+    """Return a number that JSON can hold; infinity, of mostly silent filters, becomes 1e6."""
     return float(value.clamp(max=1e6))

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from filterwatch.experiments.cells import Cell
 from filterwatch.experiments.data import Images
 from filterwatch.experiments.options import Options
 from filterwatch.experiments.runs import RunFolder
 from filterwatch.experiments.training import run_folder, train_cell
+
+T = TypeVar("T")
+_REMEMBERED = 64  # probes of a simple CNN take 7 MB each
 
 
 @dataclass
@@ -24,6 +30,16 @@ class Session:
 
     def __post_init__(self) -> None:
         self._images: dict[str, Images] = {}
+        self._memory: OrderedDict[Hashable, object] = OrderedDict()
+
+    def remember(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what was made for a key before, or make it; the least recent are forgotten."""
+        if key not in self._memory:
+            self._memory[key] = make()
+        self._memory.move_to_end(key)
+        if len(self._memory) > _REMEMBERED:
+            self._memory.popitem(last=False)
+        return self._memory[key]  # type: ignore[return-value]  # a key has one type of value
 
     def images(self, dataset: str) -> Images:
         """Return a data set, loaded when it is first asked for.
