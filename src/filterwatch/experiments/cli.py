@@ -75,6 +75,10 @@ EXPERIMENTS = {
         datasets=("cifar10",),
         regimes=("overfit", "regularised"),
     ),
+    "render": Experiment(
+        "docs/results.md and its figures, from the results alone",
+        "filterwatch.experiments.render:render",
+    ),
 }
 
 

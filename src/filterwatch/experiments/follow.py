@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import rankdata
 
 from filterwatch.experiments.signals import SIGNALS
@@ -21,9 +22,9 @@ def correlations(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
         rows: What `filterwatch.experiments.signals.epoch_signals` returned.
 
     Returns:
-        Signal to: ``rise`` and ``gap``, Spearman's rank correlation with the target; ``rise_partial``
-        and ``gap_partial``, the same with the epoch number held fixed; ``time``, its correlation
-        with the epoch number. NaN where one of both does not vary.
+        Signal to: ``rise`` and ``gap``, Spearman's rank correlation with the target;
+        ``rise_partial`` and ``gap_partial``, the same with the epoch number held fixed; ``time``,
+        its correlation with the epoch number. NaN where one of both does not vary.
     """
     later = [row for row in rows if row["epoch"] >= EARLY_EPOCHS]
     epochs = [row["epoch"] for row in later]
@@ -53,14 +54,15 @@ def partial_spearman(first: list[float], second: list[float], fixed: list[float]
     return _pearson(_residual(rankdata(first), third), _residual(rankdata(second), third))
 
 
-def _residual(ranks: np.ndarray, fixed: np.ndarray) -> np.ndarray:
+def _residual(ranks: NDArray[np.float64], fixed: NDArray[np.float64]) -> NDArray[np.float64]:
     centered = fixed - fixed.mean()
     variance = (centered**2).sum()
     slope = (centered * ranks).sum() / variance if variance > 0 else 0.0
-    return ranks - ranks.mean() - slope * centered
+    residual: NDArray[np.float64] = ranks - ranks.mean() - slope * centered
+    return residual
 
 
-def _pearson(first: np.ndarray, second: np.ndarray) -> float:
+def _pearson(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
     first, second = first - first.mean(), second - second.mean()
     scale = np.sqrt((first**2).sum() * (second**2).sum())
     # What regression leaves of equal ranks is rounding, not variation.

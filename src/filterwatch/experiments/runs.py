@@ -39,7 +39,8 @@ class RunFolder:
 
     def settings(self) -> dict[str, Any] | None:
         """Read the settings; None before the run has begun."""
-        return _read(self.path / "settings.json")
+        settings: dict[str, Any] | None = _read(self.path / "settings.json")
+        return settings
 
     def curves(self) -> list[dict[str, float]]:
         """Read the curves; empty before the first epoch has ended."""

@@ -171,7 +171,7 @@ def select(pairs: list[tuple[TrainedCell, TrainedCell]]) -> dict[str, Any]:
                 **_figures([four(tried[name], *pairs[index], REPORT_DRAWS)]),
             }
         )
-    best = []
+    best: list[dict[str, Any]] = []
     remaining = dict(table)
     while remaining and len(best) < 10:
         name = choose(remaining)
