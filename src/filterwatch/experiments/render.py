@@ -80,13 +80,14 @@ def summary(results: Results) -> str:
     for model, found in results.get("evidence", {}).get("models", {}).items():
         chosen = found.get("selection", {}).get("chosen")
         if chosen:
+            passing = f"{sum(chosen['passes'])} of {len(chosen['passes'])} seeds"
             ratios = ", ".join(
                 "–" if value is None else f"{value:.1f}" for value in chosen["ratio"]
             )
             parts.append(
                 f"Best of {found['selection']['tried']} measures on {model}: {chosen['measure']}; "
                 f"overfit against well-trained {ratios} times (one number a seed, on fresh "
-                f"images), the conditions hold in {sum(chosen['passes'])} of {len(chosen['passes'])} seeds."
+                f"images), the conditions hold in {passing}."
             )
     return "\n\n".join(parts)
 
