@@ -21,7 +21,8 @@ def image_folder(tmp_path_factory):
             folder = root / "cifar10" / split / name
             folder.mkdir(parents=True)
             for index in range(n):
-                pixels = rng.integers(0, 180, (8, 8, 3)) + [20 * label, 60 - 20 * label, 30]
+                pixels = rng.integers(0, 180, (8, 8, 3))
+                pixels += np.array([20 * label, 60 - 20 * label, 30])
                 Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index}.png")
     return root
 

@@ -67,7 +67,7 @@ def test_a_prolonged_run_equals_one_that_was_not_stopped(images, tmp_path):
     assert_equal_runs(whole, parts, [UNTRAINED, 0, 1, 2])
 
 
-class Interrupted(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -81,11 +81,11 @@ def test_a_run_killed_while_an_epoch_is_kept_equals_one_that_was_not(
     def fail(self, *arguments):
         original(self, *arguments)
         if len(self.curves()) == 2 or arguments[0] == 1:
-            raise Interrupted
+            raise KilledError
 
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, moment, fail)
-        with pytest.raises(Interrupted):
+        with pytest.raises(KilledError):
             train(images, tmp_path / "killed", epochs=2)
     killed = train(images, tmp_path / "killed", epochs=2)
     assert_equal_runs(whole, killed, [0, 1])
