@@ -28,8 +28,9 @@ def image_folder(tmp_path_factory):
 
 
 @pytest.fixture
-def reproduce(image_folder, tmp_path, capsys):
+def reproduce(image_folder, tmp_path, monkeypatch):
     """Run ``filterwatch reproduce NAME`` on the folder; return the result that it wrote, if any."""
+    monkeypatch.chdir(tmp_path)  # the README there is the one that gets a summary
 
     def run(name, *arguments, data=image_folder, runs=tmp_path / "runs"):
         where = ["--data", str(data), "--runs", str(runs), "--results", str(tmp_path / "results")]

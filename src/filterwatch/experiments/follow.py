@@ -50,6 +50,8 @@ def partial_spearman(first: list[float], second: list[float], fixed: list[float]
     The correlation of what remains of both ranks after regression on the third's ranks; NaN where
     nothing remains.
     """
+    if len(fixed) < 2:
+        return float("nan")
     third = rankdata(fixed)
     return _pearson(_residual(rankdata(first), third), _residual(rankdata(second), third))
 
@@ -63,6 +65,8 @@ def _residual(ranks: NDArray[np.float64], fixed: NDArray[np.float64]) -> NDArray
 
 
 def _pearson(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    if len(first) < 2:
+        return float("nan")
     first, second = first - first.mean(), second - second.mean()
     scale = np.sqrt((first**2).sum() * (second**2).sum())
     # What regression leaves of equal ranks is rounding, not variation.

@@ -12,7 +12,7 @@ from filterwatch.experiments.cells import Cell
 from filterwatch.experiments.data import Images
 from filterwatch.experiments.options import Options
 from filterwatch.experiments.runs import RunFolder
-from filterwatch.experiments.training import run_folder, train_cell
+from filterwatch.experiments.training import check_settings, run_folder, train_cell
 
 T = TypeVar("T")
 _REMEMBERED = 64  # probes of a simple CNN take 7 MB each
@@ -52,8 +52,13 @@ class Session:
         return self._images[dataset]
 
     def trained(self, cell: Cell) -> RunFolder | str:
-        """Return a cell's finished run, or the reason why there is none."""
+        """Return a cell's finished run, or the reason why there is none.
+
+        Raises:
+            ValueError: If the cell's folder holds a run of other settings.
+        """
         folder = run_folder(self.options.runs, cell)
+        check_settings(folder, cell.settings())
         if len(folder.curves()) >= cell.epochs:
             return folder
         if not self.options.train:

@@ -53,17 +53,7 @@ def train_cell(
         ValueError: If the folder holds a run of other settings.
     """
     settings = {**cell.settings(), "images": _fingerprint(datamodule)}
-    present = folder.settings()
-    if present is not None and present != settings:
-        differing = {
-            key: (present.get(key), settings.get(key))
-            for key in sorted({*present, *settings})
-            if present.get(key) != settings.get(key)
-        }
-        raise ValueError(
-            f"{folder.path} holds a run of other settings (there, asked for): {differing}: "
-            "delete it, or name another folder (--runs)"
-        )
+    check_settings(folder, settings)
     if len(folder.curves()) >= cell.epochs and folder.checkpoint.exists():
         return folder
     folder.write_settings(settings)
@@ -95,6 +85,31 @@ def train_cell(
     checkpoint = str(folder.checkpoint) if folder.checkpoint.exists() else None
     trainer.fit(classifier, datamodule=datamodule, ckpt_path=checkpoint)
     return folder
+
+
+def check_settings(folder: RunFolder, settings: dict[str, Any]) -> None:
+    """Refuse a folder that holds a run of other settings.
+
+    Args:
+        folder: The folder; an empty one is fine.
+        settings: What is asked for; other settings of the run are not compared.
+
+    Raises:
+        ValueError: If one of them differs.
+    """
+    present = folder.settings()
+    if present is None:
+        return
+    differing = {
+        key: (present.get(key), value)
+        for key, value in settings.items()
+        if present.get(key) != value
+    }
+    if differing:
+        raise ValueError(
+            f"{folder.path} holds a run of other settings (there, asked for): {differing}: "
+            "delete it, or name another folder (--runs)"
+        )
 
 
 @torch.no_grad()
