@@ -46,6 +46,19 @@ def test_verdicts_are_those_of_the_public_function(network, probe, criteria, opt
     assert verdict.isolated == report.isolations
 
 
+def test_against_the_median_one_huge_index_silences_nobody(network, probe):
+    maps = probe_maps(network, probe)
+    clusters = cluster_maps(maps, max_clusters=6)
+    criteria = AnomalyCriteria(0.1, small_cluster_ratio=None, activation_ratio=None)
+    for layer in clusters.values():
+        layer.ch_index[0] = 1e9
+    assert judge(maps, clusters, criteria).count == len(clusters)
+    verdict = judge(maps, clusters, criteria, median_ch=True)
+    for name, layer in clusters.items():
+        defined = layer.ch_index[~torch.isnan(layer.ch_index)]
+        assert int(verdict.flagged[name].sum()) == int((defined > defined.median()).sum())
+
+
 def test_layer_wise_components_are_those_of_the_public_function(network, probe):
     report = detect_anomaly_filters(network, probe, pca="layer", criteria=AnomalyCriteria(0.1))
     maps = probe_maps(network, probe, pca="layer")

@@ -4,7 +4,12 @@ import pytest
 import torch
 
 from filterwatch.experiments.maps import LayerMaps
-from filterwatch.experiments.score import anomaly_score, isolation_scores, rival_signals
+from filterwatch.experiments.score import (
+    anomaly_score,
+    isolation_scores,
+    rival_signals,
+    scatter_share,
+)
 from filterwatch.experiments.verdicts import LayerClusters
 
 
@@ -47,6 +52,14 @@ def test_isolation_does_not_depend_on_the_unit():
     one = isolation_scores(*layer([FILTER], [LABELS], [[4, 2, 1, 0]]))
     other = isolation_scores(*layer([scaled], [LABELS], [[4, 2, 1, 0]]))
     torch.testing.assert_close(one, other)
+
+
+def test_scatter_in_small_clusters_by_hand():
+    maps, clusters = layer([FILTER], [LABELS], [[4, 2, 1, 0]])
+    share = scatter_share({"a": maps}, {"a": clusters}, small_cluster_size=0.2)  # one sample
+    assert share == pytest.approx(36 / 54)
+    share = scatter_share({"a": maps}, {"a": clusters}, small_cluster_size=0.3)  # two samples
+    assert share == pytest.approx(1)
 
 
 def test_dead_and_inactive_filters_do_not_enter_the_mean():

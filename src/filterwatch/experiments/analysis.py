@@ -29,11 +29,13 @@ class Reading:
         title: How tables call it.
         configuration: How networks are probed.
         criteria: The thresholds.
+        median_ch: Whether CH indices are compared with their layer's median instead of its mean.
     """
 
     title: str
     configuration: Configuration
     criteria: AnomalyCriteria
+    median_ch: bool = False
 
 
 # The paper says neither how large its probe was nor of how many samples lambda = 100 is.
@@ -115,7 +117,8 @@ class TrainedCell:
 
     def verdict(self, epoch: int, reading: Reading) -> Verdict:
         """Return the anomaly filters of an epoch under a reading."""
-        return judge(*self.probed(epoch, reading.configuration), reading.criteria)
+        maps, clusters = self.probed(epoch, reading.configuration)
+        return judge(maps, clusters, reading.criteria, median_ch=reading.median_ch)
 
 
 def trained_cells(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from filterwatch.detection.criteria import AnomalyCriteria
 from filterwatch.experiments.maps import LayerMaps, Maps
-from filterwatch.experiments.verdicts import Clusters, LayerClusters
+from filterwatch.experiments.verdicts import Clusters, LayerClusters, isolated_samples
 
 
 def isolation_scores(layer: LayerMaps, clusters: LayerClusters) -> Tensor:
@@ -42,6 +43,30 @@ def isolation_scores(layer: LayerMaps, clusters: LayerClusters) -> Tensor:
     return (share.sum(1) / scale).where(alive, torch.nan)
 
 
+def scatter_share(maps: Maps, clusters: Clusters, *, small_cluster_size: float = 0.01) -> float:
+    """Return how much of the points' scatter lies in small clusters.
+
+    Args:
+        maps: What `filterwatch.experiments.maps.probe_maps` returned.
+        clusters: Its clusterings.
+        small_cluster_size: The paper's lambda, as a fraction of the probe.
+
+    Returns:
+        Share of the squared distances from the mean, of active filters (see `anomaly_score`),
+        averaged over each layer's filters and then over the layers; NaN without any.
+    """
+    shares = {}
+    for name, layer in maps.items():
+        points = layer.points.double()
+        limit = AnomalyCriteria(small_cluster_size).small_cluster_limit(points.shape[1])
+        squares = (points - points.mean(1, keepdim=True)).square().sum(2)
+        isolated = isolated_samples(clusters[name], limit)
+        alive = ~torch.isnan(clusters[name].ch_index)
+        share = (squares * isolated).sum(1) / squares.sum(1)
+        shares[name] = share.where(alive, torch.nan)
+    return _mean_of_active(maps, shares)
+
+
 def anomaly_score(maps: Maps, clusters: Clusters, *, activation_ratio: float = 0.2) -> float:
     """Return the mean isolation score of a network's active filters.
 
@@ -54,14 +79,19 @@ def anomaly_score(maps: Maps, clusters: Clusters, *, activation_ratio: float = 0
     Returns:
         The mean over layers of the mean over each layer's active filters; NaN without any.
     """
+    scores = {name: isolation_scores(layer, clusters[name]) for name, layer in maps.items()}
+    return _mean_of_active(maps, scores, activation_ratio)
+
+
+def _mean_of_active(maps: Maps, values: dict[str, Tensor], activation_ratio: float = 0.2) -> float:
+    """Average over each layer's active filters, then over the layers; NaN marks dead filters."""
     means = []
     for name, layer in maps.items():
-        scores = isolation_scores(layer, clusters[name])
-        alive = ~torch.isnan(scores)
+        alive = ~torch.isnan(values[name])
         if bool(alive.any()):
             threshold = activation_ratio * layer.activation[alive].mean()
             active = alive & (layer.activation >= threshold)
-            means.append(float(scores[active].mean()))
+            means.append(float(values[name][active].mean()))
     return sum(means) / len(means) if means else float("nan")
 
 

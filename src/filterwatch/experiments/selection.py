@@ -14,7 +14,9 @@ from typing import Any
 from filterwatch.detection.criteria import AnomalyCriteria
 from filterwatch.experiments.analysis import Reading, TrainedCell
 from filterwatch.experiments.cache import Configuration
-from filterwatch.experiments.score import anomaly_score
+from filterwatch.experiments.maps import Maps
+from filterwatch.experiments.score import anomaly_score, scatter_share
+from filterwatch.experiments.verdicts import Clusters
 
 MIN_RATIO = 1.5
 MAX_REGULARISED_SHARE = 0.2
@@ -23,7 +25,8 @@ REPORT_DRAWS = (2, 3)  # and to report on
 
 _MAX_CLUSTERS = (8, 10, 14, 20)
 _FRACTIONS = (0.005, 0.01, 0.02, 0.05, 0.1)
-_CH_RATIOS = (None, 1.0, 1.2)
+# (beta, whether against the layer's median instead of its mean)
+_CH_RATIOS = ((None, False), (1.0, False), (1.2, False), (1.0, True), (1.2, True))
 _ACTIVATION_RATIOS = (0.2, 0.5)
 
 Measure = Callable[[TrainedCell, int, int], float]
@@ -67,11 +70,12 @@ def candidates() -> Iterator[tuple[str, Reading]]:
     """Yield every configuration that is tried, with a name that says what it is."""
     for most in _MAX_CLUSTERS:
         for fraction in _FRACTIONS:
-            for ch_ratio in _CH_RATIOS:
+            for ch_ratio, median in _CH_RATIOS:
                 for activation_ratio in _ACTIVATION_RATIOS:
                     criteria = AnomalyCriteria(fraction, 0.2, ch_ratio, activation_ratio)
-                    name = f"K to {most}, λ {fraction:.1%}, β {ch_ratio}, θ {activation_ratio}"
-                    yield name, Reading(name, Configuration(max_clusters=most), criteria)
+                    beta = f"β {ch_ratio}{' of the median' if median else ''}"
+                    name = f"K to {most}, λ {fraction:.1%}, {beta}, θ {activation_ratio}"
+                    yield name, Reading(name, Configuration(max_clusters=most), criteria, median)
 
 
 def measures() -> dict[str, Measure]:
@@ -80,21 +84,21 @@ def measures() -> dict[str, Measure]:
     def count(reading: Reading) -> Measure:
         def measure(trained: TrainedCell, epoch: int, draw: int) -> float:
             configuration = replace(reading.configuration, draw=draw)
-            return trained.verdict(
-                epoch, Reading(reading.title, configuration, reading.criteria)
-            ).count
+            return trained.verdict(epoch, replace(reading, configuration=configuration)).count
 
         return measure
 
-    def score(max_clusters: int) -> Measure:
+    def continuous(of: Callable[[Maps, Clusters], float], max_clusters: int) -> Measure:
         def measure(trained: TrainedCell, epoch: int, draw: int) -> float:
             configuration = Configuration(draw=draw, max_clusters=max_clusters)
-            return anomaly_score(*trained.probed(epoch, configuration))
+            return of(*trained.probed(epoch, configuration))
 
         return measure
 
     found = {name: count(reading) for name, reading in candidates()}
-    found |= {f"anomaly score, K to {most}": score(most) for most in _MAX_CLUSTERS}
+    for most in _MAX_CLUSTERS:
+        found[f"anomaly score, K to {most}"] = continuous(anomaly_score, most)
+        found[f"scatter share score, K to {most}"] = continuous(scatter_share, most)
     return found
 
 

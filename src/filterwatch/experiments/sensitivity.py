@@ -39,6 +39,10 @@ def variations() -> Iterator[tuple[str, str, Reading]]:
         yield "lambda, of the probe", f"{fraction:g}", reading(BASE, criteria)
     yield "PCA", "filter", reading(replace(BASE, pca="filter"))
     yield "PCA", "layer", reading(replace(BASE, pca="layer"))
+    for median, name in ((False, "the layer's mean"), (True, "the layer's median")):
+        yield "CH index against", name, replace(reading(BASE), median_ch=median)
+    no_ch = replace(CRITERIA, ch_ratio=None)
+    yield "CH index against", "nothing (criterion 2 off)", reading(BASE, no_ch)
     yield "probe from", "held-out images", reading(BASE)
     yield "probe from", "training images", reading(replace(BASE, source="train"))
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from filterwatch.experiments.analysis import READINGS, Reading, TrainedCell
-from filterwatch.experiments.score import anomaly_score, rival_signals
+from filterwatch.experiments.score import anomaly_score, rival_signals, scatter_share
 from filterwatch.experiments.verdicts import judge
 
 # Names of the signals, and what tables call them.
 SIGNALS = {
     "count": "anomaly filters, defaults",
     "paper_count": "anomaly filters, the paper's row 1",
+    "median_count": "anomaly filters, CH index against the layer's median",
     "score": "anomaly score",
+    "scatter": "scatter in small clusters",
     "kurtosis": "kurtosis of activations",
     "max_to_median": "max / median of activations",
     "sparsity": "sparsity of activations",
@@ -43,7 +45,11 @@ def epoch_signals(
                 "rise": rise[epoch],
                 "count": judge(maps, clusters, readings["default"].criteria).count,
                 "paper_count": trained.verdict(epoch, readings["paper"]).count,
+                "median_count": judge(
+                    maps, clusters, readings["default"].criteria, median_ch=True
+                ).count,
                 "score": anomaly_score(maps, clusters),
+                "scatter": scatter_share(maps, clusters),
                 **rival_signals(maps),
             }
         )

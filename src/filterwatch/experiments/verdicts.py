@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -79,13 +79,17 @@ class Verdict:
         return sum(int(flagged.sum()) for flagged in self.flagged.values())
 
 
-def judge(maps: Maps, clusters: Clusters, criteria: AnomalyCriteria) -> Verdict:
+def judge(
+    maps: Maps, clusters: Clusters, criteria: AnomalyCriteria, *, median_ch: bool = False
+) -> Verdict:
     """Apply criteria to clusterings.
 
     Args:
         maps: What `probe_maps` returned.
         clusters: What `cluster_maps` made of it.
         criteria: The thresholds.
+        median_ch: Compare a filter's CH index with its layer's median instead of the mean, which a
+            single filter with a huge index can lift above all others.
     """
     n_samples = next(iter(maps.values())).points.shape[1]
     limit = criteria.small_cluster_limit(n_samples)
@@ -96,8 +100,14 @@ def judge(maps: Maps, clusters: Clusters, criteria: AnomalyCriteria) -> Verdict:
     for name, layer in clusters.items():
         sizes = layer.cluster_sizes
         mask = flag_anomalies(
-            sizes, layer.ch_index, maps[name].activation, limit=limit, criteria=criteria
+            sizes,
+            layer.ch_index,
+            maps[name].activation,
+            limit=limit,
+            criteria=replace(criteria, ch_ratio=None) if median_ch else criteria,
         )
+        if median_ch and criteria.ch_ratio is not None:
+            mask &= layer.ch_index > criteria.ch_ratio * layer.ch_index.nanmedian()
         flagged[name] = mask
         small = isolated_samples(layer, limit)
         isolated.update(_counts(small))
