@@ -43,7 +43,8 @@ def test_on_groups_that_lie_apart(tensor_form: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("n_samples", [30, 64, 100, 256, 300, 700])
 def test_on_points_without_groups(tensor_form: pytest.MonkeyPatch, n_samples: int) -> None:
     # Single and double precision may part ways where two clusterings are as good, the sooner for
-    # long strides: in under a tenth of fits to noise, and then for a fit that is as good. Block sizes of the compiled form are met and missed.
+    # long strides: in under a tenth of fits to noise, and then for a fit that is as good. Block
+    # sizes of the compiled form are met and missed.
     points = noise(40, n_samples)
     by_tensors = cluster_points(points, max_clusters=5)
     tensor_form.undo()
@@ -52,7 +53,8 @@ def test_on_points_without_groups(tensor_form: pytest.MonkeyPatch, n_samples: in
     assert same >= 0.9
     difference = (by_tensors.log_likelihood - compiled.log_likelihood).abs()
     assert (difference < 1e-3).double().mean() >= 0.9
-    assert float((by_tensors.log_likelihood - compiled.log_likelihood).mean().abs()) < 0.5 / n_samples
+    mean = (by_tensors.log_likelihood - compiled.log_likelihood).mean().abs()
+    assert float(mean) < 0.5 / n_samples
 
 
 @pytest.mark.parametrize("setting", [{"max_iterations": 3}, {"tolerance": 1e-6}])
