@@ -119,6 +119,7 @@ def run_cell(arm: str, seed: int, arguments: argparse.Namespace) -> dict[str, An
         action=action,
         strict=True,
         print_summary=False,
+        pictures=False,
     )
     curves = Curves()
     with tempfile.TemporaryDirectory() as folder:
