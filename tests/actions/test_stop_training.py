@@ -86,8 +86,9 @@ def test_a_rise_in_early_learning_does_not_stop() -> None:
 
 
 # Counts measured on the simple CNN and CIFAR-10 (K to 14, lambda 1% of 1,000 held-out images): one
-# run that overfits, validation loss 0.85 at epoch 6 and 2.53 at epoch 55, and one with flips, crops
-# and weight decay, whose validation loss still falls at epoch 49. The second has more to begin with.
+# run that overfits, validation loss 0.85 at epoch 6 and 2.53 at epoch 55, and one with flips,
+# crops and weight decay, whose validation loss still falls at epoch 49. The second has more to
+# begin with.
 OVERFITTING = {0: 5, 2: 0, 6: 25, 12: 31, 24: 29, 40: 43, 55: 45}
 REGULARISED = {6: 37, 24: 41, 49: 36}
 
