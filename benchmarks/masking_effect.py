@@ -38,7 +38,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 import filterwatch
-from filterwatch import AnomalyCriteria, AnomalyReport, MaskFilters
+from filterwatch import AnomalyCriteria, AnomalyReport, MaskFilters, StopTraining
 from filterwatch.actions import FlaggedFilter, Watch
 from filterwatch.callbacks import AnomalyFilterCallback
 from filterwatch.datamodules import CIFAR10DataModule, ImageFolderDataModule
@@ -119,6 +119,7 @@ def run_cell(arm: str, seed: int, arguments: argparse.Namespace) -> dict[str, An
         action=action,
         strict=True,
         print_summary=False,
+        pictures=False,
     )
     curves = Curves()
     with tempfile.TemporaryDirectory() as folder:
@@ -185,6 +186,30 @@ def markdown(cells: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def stopping(cells: Sequence[dict[str, Any]]) -> str:
+    """Return what `StopTraining`, as it is by default, would have made of the cells' counts."""
+    lines = [
+        "| arm | seed | epoch of least validation loss | epoch that StopTraining would end at |",
+        "| --- | --- | --- | --- |",
+    ]
+    for cell in cells:
+        counts = [epoch["anomaly_filters"] for epoch in cell["curves"]]
+        stop = stopped_epoch(counts)
+        lines.append(
+            f"| {cell['arm']} | {cell['seed']} | {cell['selected']['epoch']} | "
+            f"{'none' if stop is None else stop} |"
+        )
+    return "\n".join(lines)
+
+
+def stopped_epoch(counts: Sequence[float]) -> int | None:
+    """Return the epoch that a count in each epoch would have stopped at, if any."""
+    rule = StopTraining()
+    history = [{"epoch": epoch, "count": count} for epoch, count in enumerate(counts)]
+    stops = (e for e in range(len(history)) if rule.reason_to_stop(history[: e + 1]) is not None)
+    return next(stops, None)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _parse(arguments)
     cells_folder = options.output.with_suffix("")
@@ -209,6 +234,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     merged = _merged(cells_folder, options)
     _write(options.output, merged)
     print(markdown(merged["cells"]))
+    print()
+    print(stopping(merged["cells"]))
 
 
 def _action(arm: str, seed: int, arguments: argparse.Namespace) -> MaskFilters | None:

@@ -78,8 +78,9 @@ def save_pages(logs: Path) -> None:
         open_browser(1500, 1000) as driver,
     ):
         # Every value as it is: neither smoothed nor cut off.
-        driver.get(f"{address}#custom_scalars&_smoothingWeight=0&_ignoreYOutliers=false")
+        driver.get(f"{address}#custom_scalars&_smoothingWeight=0")
         wait_for(driver, "tf-custom-scalar-multi-line-chart-card", 5)
+        toggle(driver, "Ignore outliers in chart scaling")
         photograph(driver, "tensorboard_custom_scalars")
 
         driver.get("about:blank")
@@ -90,9 +91,7 @@ def save_pages(logs: Path) -> None:
         driver.get("about:blank")
         driver.get(f"{address}?darkMode=true#images")
         wait_for(driver, "tf-image-loader", 4)
-        script = "found.find(box => box.textContent.includes('actual image size')).click();"
-        driver.execute_script(DEEP + script, "paper-checkbox")
-        time.sleep(5)
+        toggle(driver, "Show actual image size")
         photograph(driver, "tensorboard_images_dark")
 
 
@@ -103,6 +102,13 @@ def wait_for(driver: Any, selector: str, n_elements: int, seconds: float = 60) -
         if time.monotonic() > until:
             raise RuntimeError(f"TensorBoard did not show {n_elements} {selector}")
         time.sleep(0.5)
+    time.sleep(5)
+
+
+def toggle(driver: Any, words: str) -> None:
+    """Click a checkbox."""
+    script = "found.find(box => box.textContent.includes(arguments[1])).click();"
+    driver.execute_script(DEEP + script, "paper-checkbox", words)
     time.sleep(5)
 
 

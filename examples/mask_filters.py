@@ -35,7 +35,10 @@ def main(max_epochs: int = 20) -> None:
     criteria = AnomalyCriteria(small_cluster_size=0.05)
     masking = MaskFilters(start_epoch=3, patience=2, verify=True, release=True)
     watching = AnomalyFilterCallback(
-        criteria=criteria, max_clusters=20, action=[masking, StopTraining(start_epoch=3)]
+        criteria=criteria,
+        max_clusters=20,
+        action=[masking, StopTraining(start_epoch=3)],
+        pictures=False,
     )
     columns = ["train_loss", "val_loss", "val_accuracy", "anomaly_filters", "masked_filters"]
     trainer = Trainer(

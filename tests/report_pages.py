@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from selenium.webdriver.chrome.webdriver import WebDriver
 
 CRITERIA = {"small_cluster_size": 4, "small_cluster_ratio": 0.2, "ch_ratio": 1.0}
-SETTINGS: dict[str, Any] = {"max_clusters": 9, "batch_size": 50, "seed": 0}
+SETTINGS: dict[str, Any] = {"max_clusters": 14, "batch_size": 50, "seed": 0}
 KEYS = {
     "limit": "small_cluster_size",
     "smallClusterRatio": "small_cluster_ratio",

@@ -100,6 +100,7 @@ def watch(**options: Any) -> AnomalyFilterCallback:
     fast: dict[str, Any] = {
         "probe_size": 40,
         "print_summary": False,
+        "pictures": False,
         "strict": True,
         "max_clusters": 6,
         "criteria": AnomalyCriteria(small_cluster_size=4),

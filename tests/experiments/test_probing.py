@@ -53,10 +53,27 @@ def test_against_the_median_one_huge_index_silences_nobody(network, probe):
     for layer in clusters.values():
         layer.ch_index[0] = 1e9
     assert judge(maps, clusters, criteria).count == len(clusters)
-    verdict = judge(maps, clusters, criteria, median_ch=True)
+    verdict = judge(maps, clusters, criteria, ch_reference="median")
     for name, layer in clusters.items():
         defined = layer.ch_index[~torch.isnan(layer.ch_index)]
         assert int(verdict.flagged[name].sum()) == int((defined > defined.median()).sum())
+
+
+def test_a_filter_that_hardly_fires_does_not_lift_the_mean_of_active_ones(network, probe):
+    maps = probe_maps(network, probe)
+    clusters = cluster_maps(maps, max_clusters=6)
+    criteria = AnomalyCriteria(0.1, small_cluster_ratio=None)
+    for name, layer in clusters.items():
+        layer.ch_index[0] = 1e9
+        maps[name].activation[0] = 1e-9
+    assert judge(maps, clusters, criteria).count == 0
+    verdict = judge(maps, clusters, criteria, ch_reference="active")
+    for name, layer in clusters.items():
+        activation = maps[name].activation
+        alive = ~torch.isnan(layer.ch_index)
+        active = alive & (activation >= 0.2 * activation[alive].mean())
+        expected = active & (layer.ch_index > layer.ch_index[active].mean())
+        assert torch.equal(verdict.flagged[name], expected)
 
 
 def test_layer_wise_components_are_those_of_the_public_function(network, probe):

@@ -141,7 +141,7 @@ def test_sorting(report_page: WebDriver, analyses: list[Analysis]) -> None:
     assert shown == clusters.sort().values[:25].tolist()
     # By CH index, and dead filters last in both directions.
     ch_index = torch.cat([layer.ch_index for layer in report.layers.values()])
-    order = ch_index.nan_to_num(-1).argsort(descending=True)
+    order = ch_index.nan_to_num(-1).argsort(descending=True, stable=True)
     find(report_page, "#filter-table th:nth-child(6) button").click()
     rows = report_page.execute_script(
         "return [...document.querySelectorAll('#filter-table tr.row')].map((r) => +r.dataset.row)"

@@ -57,14 +57,12 @@ class MaskFilters(Action):
     Masked filters are judged, and counted in ``anomaly_filters``, as they would be unmasked: the
     probe goes through a second time with all masks lifted, and their maps are taken from there.
 
-    With ``verify`` each candidate is tried on the labelled samples of the probe, which are held out
-    from training, and from validation with the bundled datamodules: candidates one after the other,
-    on top of those accepted before. What a random filter of the same layer would have done, one
-    that is not flagged, is recorded beside it. Where the probe is a part of the validation data,
-    validation metrics are no longer independent of what was masked; test metrics are.
+    With ``verify`` candidates are tried one after the other, on top of those accepted before, on
+    the labelled samples of the probe. What a random unflagged filter of the same layer would have
+    done is recorded beside it. With the bundled datamodules these samples are in neither training
+    nor validation; where they are validation data, only test metrics are independent of the masks.
 
-    For a policy of one's own override `choose`; for data other than images with class labels
-    `verification_loss`.
+    For a policy of one's own override `choose`; for other data than class labels, the loss.
 
     Args:
         start_epoch: First epoch whose probe may decide.
@@ -135,8 +133,7 @@ class MaskFilters(Action):
 
         Returns:
             The filters, the most wanted first. By default those flagged ``patience`` times in a
-            row: most flagged maps first, then the highest Calinski-Harabasz index relative to its
-            layer's mean.
+            row: most flagged maps first, then the highest Calinski-Harabasz index, relatively.
         """
         lasting = [entry for entry in flagged if entry.streak >= self.patience]
         lasting.sort(key=lambda entry: (-len(entry.maps), -entry.ch_ratio))
@@ -181,8 +178,8 @@ class MaskFilters(Action):
         for filter_ in pending.to_release:
             self._masks.release(filter_, optimizers)
         for filter_ in pending.to_mask:
-            if self._wiring.obstacle(filter_) is None:
-                self._masks.mask(filter_, self._wiring.slots[filter_], optimizers)
+            if (slots := self._wiring.slots.get(filter_)) is not None:
+                self._masks.mask(filter_, slots, optimizers)
         self._state.done()
 
     def on_before_step(self, optimizer: Optimizer) -> None:
@@ -257,11 +254,9 @@ class MaskFilters(Action):
                 decision.events.append(event("released", filter_, epoch, "no longer flagged"))
         if epoch < self.start_epoch or not self._is_time(watch):
             return decision
-        verification = None
-        if self.verify:
-            others = comparable_filters(report, flagged, masked, self._wiring)
-            seed = self.seed * 2**20 + epoch
-            verification = Verification(watch, self._wiring, self.verification_loss, others, seed)
+        others = comparable_filters(report, flagged, masked, self._wiring)
+        seed = self.seed * 2**20 + epoch
+        verification = Verification(watch, self._wiring, self.verification_loss, others, seed)
         selection = select(
             self.choose(list(free.values()), report, watch),
             [filter_ for filter_ in masked if filter_ not in decision.to_release],
@@ -269,7 +264,7 @@ class MaskFilters(Action):
             self._wiring,
             report,
             max_fraction=self.max_fraction,
-            verification=verification,
+            verification=verification if self.verify else None,
         )
         decision.to_mask = list(selection.accepted)
         decision.unmaskable = selection.unmaskable
@@ -301,5 +296,5 @@ class MaskFilters(Action):
         self._state.monitored.append(float(metrics[self.monitor]))
 
     def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        if self._masks is not None:
-            self._masks.enforce(optimizer)
+        assert self._masks is not None
+        self._masks.enforce(optimizer)

@@ -18,7 +18,7 @@ from filterwatch.experiments.options import Options
 from filterwatch.experiments.results import describe
 from filterwatch.experiments.runs import RunFolder
 from filterwatch.experiments.session import Session
-from filterwatch.experiments.verdicts import Clusters, Verdict, judge
+from filterwatch.experiments.verdicts import CHReference, Clusters, Verdict, judge
 
 
 @dataclass(frozen=True)
@@ -29,13 +29,13 @@ class Reading:
         title: How tables call it.
         configuration: How networks are probed.
         criteria: The thresholds.
-        median_ch: Whether CH indices are compared with their layer's median instead of its mean.
+        ch_reference: See `filterwatch.experiments.verdicts.judge`.
     """
 
     title: str
     configuration: Configuration
     criteria: AnomalyCriteria
-    median_ch: bool = False
+    ch_reference: CHReference = "mean"
 
 
 # The paper says neither how large its probe was nor of how many samples lambda = 100 is.
@@ -118,7 +118,7 @@ class TrainedCell:
     def verdict(self, epoch: int, reading: Reading) -> Verdict:
         """Return the anomaly filters of an epoch under a reading."""
         maps, clusters = self.probed(epoch, reading.configuration)
-        return judge(maps, clusters, reading.criteria, median_ch=reading.median_ch)
+        return judge(maps, clusters, reading.criteria, ch_reference=reading.ch_reference)
 
 
 def trained_cells(

@@ -16,7 +16,7 @@ from filterwatch.experiments.analysis import Reading, TrainedCell
 from filterwatch.experiments.cache import Configuration
 from filterwatch.experiments.maps import Maps
 from filterwatch.experiments.score import anomaly_score, scatter_share
-from filterwatch.experiments.verdicts import Clusters
+from filterwatch.experiments.verdicts import CHReference, Clusters
 
 MIN_RATIO = 1.5
 MAX_REGULARISED_SHARE = 0.2
@@ -25,8 +25,12 @@ REPORT_DRAWS = (2, 3)  # and to report on
 
 _MAX_CLUSTERS = (8, 10, 14, 20)
 _FRACTIONS = (0.005, 0.01, 0.02, 0.05, 0.1)
-# (beta, whether against the layer's median instead of its mean)
-_CH_RATIOS = ((None, False), (1.0, False), (1.2, False), (1.0, True), (1.2, True))
+_REFERENCES: tuple[CHReference, ...] = ("mean", "median", "active")
+# beta, and what a CH index is compared with
+_CH_RATIOS: tuple[tuple[float | None, CHReference], ...] = (
+    (None, "mean"),
+    *((beta, reference) for reference in _REFERENCES for beta in (1.0, 1.2)),
+)
 _ACTIVATION_RATIOS = (0.2, 0.5)
 
 Measure = Callable[[TrainedCell, int, int], float]
@@ -70,12 +74,12 @@ def candidates() -> Iterator[tuple[str, Reading]]:
     """Yield every configuration that is tried, with a name that says what it is."""
     for most in _MAX_CLUSTERS:
         for fraction in _FRACTIONS:
-            for ch_ratio, median in _CH_RATIOS:
+            for ch_ratio, reference in _CH_RATIOS:
                 for activation_ratio in _ACTIVATION_RATIOS:
                     criteria = AnomalyCriteria(fraction, 0.2, ch_ratio, activation_ratio)
-                    beta = f"β {ch_ratio}{' of the median' if median else ''}"
+                    beta = f"β {ch_ratio} ({reference})" if ch_ratio else "β off"
                     name = f"K to {most}, λ {fraction:.1%}, {beta}, θ {activation_ratio}"
-                    yield name, Reading(name, Configuration(max_clusters=most), criteria, median)
+                    yield name, Reading(name, Configuration(max_clusters=most), criteria, reference)
 
 
 def measures() -> dict[str, Measure]:

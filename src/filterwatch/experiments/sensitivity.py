@@ -10,6 +10,7 @@ from filterwatch.detection.criteria import AnomalyCriteria
 from filterwatch.experiments.analysis import Reading, TrainedCell
 from filterwatch.experiments.cache import Configuration
 from filterwatch.experiments.runs import UNTRAINED
+from filterwatch.experiments.verdicts import CHReference
 
 BASE = Configuration()
 CRITERIA = AnomalyCriteria()
@@ -39,8 +40,13 @@ def variations() -> Iterator[tuple[str, str, Reading]]:
         yield "lambda, of the probe", f"{fraction:g}", reading(BASE, criteria)
     yield "PCA", "filter", reading(replace(BASE, pca="filter"))
     yield "PCA", "layer", reading(replace(BASE, pca="layer"))
-    for median, name in ((False, "the layer's mean"), (True, "the layer's median")):
-        yield "CH index against", name, replace(reading(BASE), median_ch=median)
+    references: dict[CHReference, str] = {
+        "mean": "the layer's mean",
+        "median": "its median",
+        "active": "the mean of its active filters",
+    }
+    for reference, name in references.items():
+        yield "CH index against", name, replace(reading(BASE), ch_reference=reference)
     no_ch = replace(CRITERIA, ch_ratio=None)
     yield "CH index against", "nothing (criterion 2 off)", reading(BASE, no_ch)
     yield "probe from", "held-out images", reading(BASE)

@@ -61,10 +61,10 @@ class Session:
         check_settings(folder, cell.settings())
         if len(folder.curves()) >= cell.epochs:
             return folder
+        if not self.options.affordable(cell):
+            return "needs a GPU, or to be named (--models)"
         if not self.options.train:
             return "not trained"
-        if not self.options.affordable(cell):
-            return "needs a GPU"
         try:
             images = self.images(cell.dataset)
         except RuntimeError as error:

@@ -12,7 +12,7 @@ from filterwatch.experiments.verdicts import judge
 SIGNALS = {
     "count": "anomaly filters, defaults",
     "paper_count": "anomaly filters, the paper's row 1",
-    "median_count": "anomaly filters, CH index against the layer's median",
+    "active_count": "anomaly filters, CH index against the mean of active filters",
     "score": "anomaly score",
     "scatter": "scatter in small clusters",
     "kurtosis": "kurtosis of activations",
@@ -45,8 +45,8 @@ def epoch_signals(
                 "rise": rise[epoch],
                 "count": judge(maps, clusters, readings["default"].criteria).count,
                 "paper_count": trained.verdict(epoch, readings["paper"]).count,
-                "median_count": judge(
-                    maps, clusters, readings["default"].criteria, median_ch=True
+                "active_count": judge(
+                    maps, clusters, readings["default"].criteria, ch_reference="active"
                 ).count,
                 "score": anomaly_score(maps, clusters),
                 "scatter": scatter_share(maps, clusters),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -12,6 +12,8 @@ from torch import Tensor
 from filterwatch.detection.clustering import cluster_points
 from filterwatch.detection.criteria import AnomalyCriteria, flag_anomalies, small_clusters
 from filterwatch.experiments.maps import Maps
+
+CHReference: TypeAlias = Literal["mean", "median", "active"]
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,11 @@ class Verdict:
 
 
 def judge(
-    maps: Maps, clusters: Clusters, criteria: AnomalyCriteria, *, median_ch: bool = False
+    maps: Maps,
+    clusters: Clusters,
+    criteria: AnomalyCriteria,
+    *,
+    ch_reference: CHReference = "mean",
 ) -> Verdict:
     """Apply criteria to clusterings.
 
@@ -88,8 +94,10 @@ def judge(
         maps: What `probe_maps` returned.
         clusters: What `cluster_maps` made of it.
         criteria: The thresholds.
-        median_ch: Compare a filter's CH index with its layer's median instead of the mean, which a
-            single filter with a huge index can lift above all others.
+        ch_reference: What criterion 2 compares a filter's CH index with, times beta: the layer's
+            ``"mean"`` (the paper), its ``"median"``, or the mean over its ``"active"`` filters, of
+            criterion 3. A filter that one or two samples awake has an index of any size, up to
+            1e14, and lifts the mean above all others of its layer.
     """
     n_samples = next(iter(maps.values())).points.shape[1]
     limit = criteria.small_cluster_limit(n_samples)
@@ -104,10 +112,11 @@ def judge(
             layer.ch_index,
             maps[name].activation,
             limit=limit,
-            criteria=replace(criteria, ch_ratio=None) if median_ch else criteria,
+            criteria=criteria if ch_reference == "mean" else replace(criteria, ch_ratio=None),
         )
-        if median_ch and criteria.ch_ratio is not None:
-            mask &= layer.ch_index > criteria.ch_ratio * layer.ch_index.nanmedian()
+        if ch_reference != "mean" and criteria.ch_ratio is not None:
+            reference = _reference(layer.ch_index, maps[name].activation, criteria, ch_reference)
+            mask &= layer.ch_index > criteria.ch_ratio * reference
         flagged[name] = mask
         small = isolated_samples(layer, limit)
         isolated.update(_counts(small))
@@ -117,6 +126,17 @@ def judge(
             if source is not None:
                 sources[source] = None
     return Verdict(flagged, list(sources), dict(outliers), dict(isolated))
+
+
+def _reference(
+    ch_index: Tensor, activation: Tensor, criteria: AnomalyCriteria, ch_reference: CHReference
+) -> Tensor:
+    """Return the layer's CH index that a filter's is compared with; NaN without live filters."""
+    if ch_reference == "median":
+        return ch_index.nanmedian()
+    alive = ~torch.isnan(ch_index)
+    active = alive & (activation >= (criteria.activation_ratio or 0.0) * activation[alive].mean())
+    return ch_index[active].mean()
 
 
 def isolated_samples(layer: LayerClusters, limit: int) -> Tensor:
