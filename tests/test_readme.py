@@ -13,12 +13,12 @@ import lightning.pytorch
 import pytest
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
+from watched import TinyNet, loader
 
 from filterwatch import AnomalyCriteria, AnomalyFilterCallback
 from filterwatch.analysis.arguments import build_parser
 from filterwatch.cli import COMMANDS, main
 from filterwatch.experiments.cli import EXPERIMENTS
-from watched import TinyNet, loader
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
