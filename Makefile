@@ -28,7 +28,7 @@ demo: $(READY)
 	@echo "Look at the curves:  $(BIN)/tensorboard --logdir logs/quickstart"
 
 test: $(READY)
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses auto
 
 slow: $(READY)
 	$(BIN)/python -m pytest -m slow

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import LightningModule, seed_everything
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
@@ -109,6 +110,15 @@ def test_weights_and_optimizer_are_bit_identical(options: Any) -> None:
     callback = watch()
     assert_equal(trained(callback, **options), trained(**options))
     assert len(callback.history) == 3
+
+
+@pytest.mark.parametrize("logger", [TensorBoardLogger, CSVLogger])
+def test_pictures_do_not_disturb_either(logger: Any, tmp_path: Any) -> None:
+    callback = watch(pictures=1)
+    drawn = trained(callback, logger=logger(tmp_path), log_every_n_steps=1)
+    assert_equal(drawn, trained())
+    written = "events*" if logger is TensorBoardLogger else "training.png"
+    assert len(list(tmp_path.rglob(written))) == 1
 
 
 def test_also_when_watching_fails() -> None:

@@ -42,6 +42,7 @@ class WriteEpoch(Callback):
             "indices": self.watching.probe_indices,
             "flagged": self.watching.record.flagged,
             "report": self.watching.report.to_dict(),
+            "pictures": {picture.name for picture in self.path.rglob("*.png")},
         }
         torch.save(seen, self.path / f"rank{trainer.global_rank}-epoch{epoch}.pt")
 
@@ -65,7 +66,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, int], dict
     """Train on two processes; return what (rank, epoch) saw."""
     path = tmp_path_factory.mktemp("ranks")
     seed_everything(0, verbose=False)
-    callback = watch()
+    callback = watch(pictures=1, strict=True)  # a process without points could not draw
     early_stopping = EarlyStopping("anomaly_filters", mode="min", patience=5)
     fitted = trainer(
         early_stopping,
@@ -74,6 +75,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, int], dict
         FailingOnOneProcess(**FAST, prefix="failing_", seed=1),
         devices=2,
         strategy="ddp_spawn",
+        default_root_dir=path,
     )
     fitted.fit(TinyNet(), loader(seed=1, shuffle=True), loader())
     return {
@@ -110,6 +112,10 @@ def test_the_probe_is_that_of_one_process(seen: Any) -> None:
     callback = watch()
     trainer(callback, max_epochs=1).fit(TinyNet(), loader(seed=1), loader())
     assert seen[0, 0]["indices"] == callback.probe_indices
+
+
+def test_the_first_process_draws(seen: Any) -> None:
+    assert {"layers.png", "training.png"} <= seen[0, 1]["pictures"]
 
 
 def test_a_failure_on_one_process_leaves_the_processes_in_step(seen: Any) -> None:

@@ -153,7 +153,7 @@ def test_two_processes_share_each_epoch(tmp_path, numbered_datamodule, numbers):
         tmp_path,
         2,
         devices=2,
-        strategy="ddp_fork",
+        strategy="ddp_spawn",
         enable_checkpointing=False,
     )
     ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
-from clouds import separated
+from clouds import same_partition, separated
 from torch import Tensor, nn
+
+from filterwatch.detection import AnomalyCriteria, AnomalyReport, detect_anomaly_filters
 
 SIDE = 4
 UNEVEN = [40, 38, 2, 2, 1]  # 83 samples, 5 of them in clusters of at most 2
@@ -66,3 +70,41 @@ def bank() -> nn.Sequential:
         convolution.weight.copy_(torch.diag(scales).view(N_FILTERS, N_FILTERS, 1, 1))
         convolution.bias.zero_()
     return nn.Sequential(convolution, nn.ReLU(inplace=True), nn.MaxPool2d(2))
+
+
+CRITERIA = AnomalyCriteria(small_cluster_size=SMALL)
+LAYERS = ["0", "1", "2"]
+
+
+def detect(model: nn.Module | None = None, probe: Any = None, **options: Any) -> AnomalyReport:
+    defaults = {"criteria": CRITERIA, "max_clusters": N_CLUSTERS}
+    return detect_anomaly_filters(
+        bank() if model is None else model,
+        images() if probe is None else probe,
+        **{**defaults, **options},
+    )
+
+
+def flagged(report: AnomalyReport) -> dict[str, list[int]]:
+    return {
+        name: layer.is_anomaly.nonzero().flatten().tolist() for name, layer in report.layers.items()
+    }
+
+
+def assert_same_verdicts(
+    report: AnomalyReport, expected: AnomalyReport, tolerance: float = 1e-3
+) -> None:
+    assert flagged(report) == flagged(expected)
+    assert list(report.layers) == list(expected.layers)
+    for layer, other in zip(report.layers.values(), expected.layers.values(), strict=True):
+        for labels, others in zip(layer.labels, other.labels, strict=True):
+            assert same_partition(labels, others)
+        assert torch.equal(layer.cluster_sizes, other.cluster_sizes)
+        torch.testing.assert_close(
+            layer.ch_index, other.ch_index, rtol=tolerance, atol=0, equal_nan=True
+        )
+        torch.testing.assert_close(layer.activation, other.activation, rtol=1e-5, atol=0)
+    assert [anomaly.outliers for anomaly in report.anomalies] == [
+        anomaly.outliers for anomaly in expected.anomalies
+    ]
+    assert report.isolations == expected.isolations

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from filterwatch.detection import AnomalyCriteria
-from filterwatch.detection.criteria import flag_anomalies, small_clusters
+from filterwatch.detection.criteria import flag_anomalies, mean_index, small_clusters
 
 OFF = {"small_cluster_ratio": None, "ch_ratio": None, "activation_ratio": None}
 
@@ -189,3 +189,16 @@ def test_a_ratio_out_of_range_is_refused(name: str, value: float) -> None:
 def test_a_ratio_that_is_no_number_is_refused(name: str, value: object) -> None:
     with pytest.raises(TypeError, match=rf"{name} must be a number or None, got {value!r}"):
         AnomalyCriteria(**{name: value})  # type: ignore[arg-type]
+
+
+def test_a_filter_that_answers_to_one_sample_does_not_set_the_layers_mean() -> None:
+    # Equal points but for one: no scatter within clusters, and an index as large as rounding lets.
+    sizes = torch.tensor([[299, 1, 0], [150, 140, 10], [100, 100, 100]])
+    ch_index = torch.tensor([5e14, 300.0, 100.0], dtype=torch.float64)
+    activation = torch.ones(3, dtype=torch.float64)
+    criteria = AnomalyCriteria(small_cluster_size=10, small_cluster_ratio=0.2)
+    assert float(mean_index(ch_index, sizes)) == 200.0
+    flagged = flag_anomalies(sizes, ch_index, activation, limit=10, criteria=criteria)
+    assert flagged.tolist() == [True, True, False]
+    assert float(mean_index(ch_index[:1], sizes[:1])) == 5e14
+    assert mean_index(torch.full((2,), torch.nan), sizes[:2]).isnan()

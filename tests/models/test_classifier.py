@@ -48,6 +48,14 @@ class LearningCurves(Callback):
         self.curves.append({name: float(v) for name, v in trainer.callback_metrics.items()})
 
 
+class PrintCurves(Callback):
+    """Prints what was logged last."""
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+        print(*(f"{trainer.callback_metrics[name]:.5f}" for name in names), flush=True)
+
+
 def test_fit_logs_the_four_curves_and_learns(tmp_path: Path) -> None:
     torch.manual_seed(0)
     curves = LearningCurves()
@@ -87,11 +95,6 @@ def test_two_processes_log_what_one_would(
 ) -> None:
     """Warnings are errors here, those about missing synchronisation among them."""
 
-    class PrintCurves(Callback):
-        def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-            names = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
-            print(*(f"{trainer.callback_metrics[name]:.5f}" for name in names), flush=True)
-
     def curves(**processes: Any) -> list[str]:
         torch.manual_seed(0)
         # Weights too slow to change: the training metrics then depend on the samples alone.
@@ -101,7 +104,7 @@ def test_two_processes_log_what_one_would(
         return capfd.readouterr().out.splitlines()
 
     [alone] = curves()
-    assert curves(devices=2, strategy="ddp_fork") == [alone, alone]
+    assert curves(devices=2, strategy="ddp_spawn") == [alone, alone]
 
 
 def test_curves_go_to_the_progress_bar(tmp_path: Path) -> None:

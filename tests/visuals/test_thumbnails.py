@@ -113,6 +113,8 @@ def test_captions_say_what_is_known() -> None:
     shown.predictions = torch.zeros(N_SAMPLES, dtype=torch.long)
     assert [shown.caption(0), shown.caption(1)] == ["cat ✓", "dog → cat"]
     assert shown.legend == "; label → prediction or ✓"
+    long = thumbnails(class_names=["automobile", "refrigerator"], predictions=shown.predictions)
+    assert [long.caption(0), long.caption(1)] == ["automobile ✓", "refriger… → automobi…"]
     unlabelled = Thumbnails([images()])
     assert [unlabelled.caption(0), unlabelled.legend] == ["", ""]
     unlabelled.predictions = shown.predictions + 5

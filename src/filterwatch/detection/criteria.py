@@ -15,6 +15,9 @@ _TABLE_1: dict[int, tuple[int, float | None, float | None, float | None]] = {
     3: (50, 0.2, 1.2, 0.5),
 }
 
+# Scatter within clusters below this share of the total is that of points that coincide.
+_COINCIDING = 1e-6
+
 
 @dataclass(frozen=True)
 class AnomalyCriteria:
@@ -117,6 +120,28 @@ def small_clusters(cluster_sizes: Tensor, limit: int) -> Tensor:
     return (cluster_sizes > 0) & (cluster_sizes <= limit)
 
 
+def mean_index(ch_index: Tensor, cluster_sizes: Tensor) -> Tensor:
+    """Return the mean Calinski-Harabasz index of a layer, which criterion 2 compares with.
+
+    Left out are filters without an index, and those whose points coincide within their clusters
+    but for a millionth of the scatter (a filter that answers to a single sample, for instance):
+    their index, finite or not, is as large as rounding lets it be, and would leave no other filter
+    of the layer above the mean.
+
+    Args:
+        ch_index: Of each filter, [C]; NaN for a filter without one.
+        cluster_sizes: Number of samples in each cluster, [C, K]; 0 where there is no cluster.
+
+    Returns:
+        A scalar; where every index is degenerate, the mean of those, and NaN where there is none.
+    """
+    clusters = (cluster_sizes > 0).sum(-1)
+    # Equation 4, solved for the share of the scatter that lies within clusters.
+    between = ch_index * (clusters - 1) / (cluster_sizes.sum(-1) - clusters)
+    sound = 1 / (1 + between) > _COINCIDING
+    return (ch_index[sound] if bool(sound.any()) else ch_index).nanmean()
+
+
 def flag_anomalies(
     cluster_sizes: Tensor,
     ch_index: Tensor,
@@ -147,7 +172,7 @@ def flag_anomalies(
         clusters = (cluster_sizes > 0).sum(-1)
         flagged &= small > criteria.small_cluster_ratio * clusters
     if criteria.ch_ratio is not None:
-        flagged &= ch_index > criteria.ch_ratio * ch_index[defined].mean()
+        flagged &= ch_index > criteria.ch_ratio * mean_index(ch_index, cluster_sizes)
     if criteria.activation_ratio is not None:
         flagged &= activation >= criteria.activation_ratio * activation[defined].mean()
     return flagged

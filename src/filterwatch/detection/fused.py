@@ -18,7 +18,16 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from filterwatch.detection.fused_kmeans import FAST_MATH, Array, grow, lloyd
+from filterwatch.detection.fused_kmeans import (
+    FAST_MATH,
+    Array,
+    center,
+    divide,
+    grow,
+    lloyd,
+)
+from filterwatch.detection.gmm import LEAST_SHARE, LONGEST_STRIDE, STRIDE_GROWTH
+from filterwatch.detection.kmeans import K_MEANS_UP_TO
 from filterwatch.detection.selection import RELATIVE_FLOOR
 
 _BLOCK = 256
@@ -161,6 +170,51 @@ def _block_moments(
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True)
+def _maximize(
+    moments: Array, factors: Array, n_samples: int, regularization: float, plain: Array
+) -> None:
+    """Take the M-step from moments around the means that the densities used."""
+    for k in range(factors.shape[0]):
+        mass = moments[k, 0] + 1e-14
+        shift_x, shift_y = moments[k, 1] / mass, moments[k, 2] / mass
+        plain[k, 0] = mass / n_samples
+        plain[k, 1] = factors[k, 0] + shift_x
+        plain[k, 2] = factors[k, 1] + shift_y
+        xx = moments[k, 3] / mass - shift_x * shift_x
+        yy = moments[k, 5] / mass - shift_y * shift_y
+        plain[k, 3] = max(xx, 0.0) + regularization
+        plain[k, 5] = max(yy, 0.0) + regularization
+        xy = moments[k, 4] / mass - shift_x * shift_y
+        # Rounding must not leave a covariance indefinite.
+        limit = math.sqrt(max(plain[k, 3] * plain[k, 5] - regularization * regularization, 0.0))
+        plain[k, 4] = min(max(xy, -limit), limit)
+
+
+@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+def _overshoot(mixture: Array, plain: Array, stride: float, regularization: float) -> None:
+    """Move a mixture towards the M-step's result and past it; see `gmm.overshoot`."""
+    total = 0.0
+    for k in range(plain.shape[0]):
+        old, new = mixture[k], plain[k]
+        weight = old[0] + stride * (new[0] - old[0])
+        old[0] = max(weight, LEAST_SHARE * new[0])
+        total += old[0]
+        old[1] += stride * (new[1] - old[1])
+        old[2] += stride * (new[2] - old[2])
+        xx = old[3] + stride * (new[3] - old[3])
+        xy = old[4] + stride * (new[4] - old[4])
+        yy = old[5] + stride * (new[5] - old[5])
+        determinant = new[3] * new[5] - new[4] * new[4]
+        sound = xx >= regularization and yy >= regularization
+        if sound and xx * yy - xy * xy >= LEAST_SHARE**2 * determinant:
+            old[3], old[4], old[5] = xx, xy, yy
+        else:
+            old[3], old[4], old[5] = new[3], new[4], new[5]
+    for k in range(plain.shape[0]):
+        mixture[k, 0] /= total
+
+
+@njit(cache=True, fastmath=FAST_MATH, nogil=True)
 def _fit(
     x: Array,
     y: Array,
@@ -170,14 +224,15 @@ def _fit(
     tolerance: float,
     max_iterations: int,
     labels: Array,
-) -> tuple[float, int, bool]:
-    """Iterate from a mixture, in place; return log-likelihood, number of M-steps, converged."""
+) -> tuple[float, bool]:
+    """Iterate from a mixture, in place; return log-likelihood and whether it converged."""
     n_samples = x.shape[0]
     factors = np.empty((n_clusters, 6), np.float32)
     density = np.empty((n_clusters, _BLOCK), np.float32)
     peak, total = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
-    moments = np.empty((n_clusters, 6))
+    moments, plain = np.empty((n_clusters, 6)), np.empty((n_clusters, 6))
     previous = -1e300
+    stride = 1.0
     steps = 0
     while True:
         _factorize(mixture, n_clusters, factors)
@@ -190,28 +245,22 @@ def _fit(
             log_likelihood += _block_expectation(density, peak[:size], total[:size])
             _block_moments(block_x, block_y, factors, density, total[:size], moments)
         log_likelihood /= n_samples
-        converged = abs(log_likelihood - previous) < tolerance
+        overshot = log_likelihood < previous and stride > 1.0
+        converged = not overshot and abs(log_likelihood - previous) < tolerance
         if converged or steps == max_iterations:
             break
-        previous = log_likelihood
         steps += 1
-        for k in range(n_clusters):
-            mass = moments[k, 0] + 1e-14
-            shift_x, shift_y = moments[k, 1] / mass, moments[k, 2] / mass
-            mixture[k, 0] = mass / n_samples
-            # The moments were taken around the means that the densities used.
-            mixture[k, 1] = factors[k, 0] + shift_x
-            mixture[k, 2] = factors[k, 1] + shift_y
-            xx = moments[k, 3] / mass - shift_x * shift_x
-            yy = moments[k, 5] / mass - shift_y * shift_y
-            mixture[k, 3] = max(xx, 0.0) + regularization
-            mixture[k, 4] = moments[k, 4] / mass - shift_x * shift_y
-            mixture[k, 5] = max(yy, 0.0) + regularization
-            # Rounding must not leave a covariance indefinite.
-            limit = math.sqrt(
-                max(mixture[k, 3] * mixture[k, 5] - regularization * regularization, 0.0)
-            )
-            mixture[k, 4] = min(max(mixture[k, 4], -limit), limit)
+        if overshot:
+            mixture[:n_clusters] = plain
+            stride = 1.0
+            continue
+        previous = log_likelihood
+        _maximize(moments, factors, n_samples, regularization, plain)
+        if stride > 1.0:
+            _overshoot(mixture, plain, stride, regularization)
+        else:
+            mixture[:n_clusters] = plain
+        stride = min(stride * STRIDE_GROWTH, LONGEST_STRIDE)
     for start in range(0, n_samples, _BLOCK):
         block_x, block_y = x[start : start + _BLOCK], y[start : start + _BLOCK]
         size = block_x.shape[0]
@@ -221,7 +270,7 @@ def _fit(
             row = density[k][:size]
             for i in range(size):
                 block_labels[i] = np.int32(k) if row[i] == peak[i] else block_labels[i]
-    return log_likelihood, steps, converged
+    return log_likelihood, converged
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True)
@@ -289,24 +338,39 @@ def cluster(
         converged: Filled, bool [P, max_clusters - 1].
     """
     n_samples = points.shape[2]
-    centers = np.empty((max_clusters, 2))
+    centers, means = np.empty((max_clusters, 2)), np.empty((max_clusters, 2))
     nearest, distances = np.empty(n_samples, np.int32), np.empty(n_samples, np.float32)
-    mixture = np.empty((max_clusters, 6))
-    own, sums = np.empty(n_samples, np.int32), np.empty((max_clusters, 3))
+    mixture, sums = np.empty((max_clusters, 6)), np.empty((max_clusters, 3))
+    own, other = np.empty(n_samples, np.int32), np.empty(n_samples, np.int32)
+    start, offsets = np.empty(n_samples, np.int32), np.empty(n_samples, np.float32)
     for problem in range(first, stop):
         x, y = points[problem, 0], points[problem, 1]
         labels[problem] = 0
         best = -1.0
+        own[:] = 0
         centers[:] = 0.0
         lloyd(x, y, centers, 1, nearest, distances)
         for n_clusters in range(2, max_clusters + 1):
-            grow(x, y, centers, n_clusters - 1, nearest, distances)
-            lloyd(x, y, centers, n_clusters, nearest, distances)
-            _from_labels(x, y, nearest, n_clusters, regularization, mixture)
             at = n_clusters - 2
-            log_likelihood[problem, at], _, converged[problem, at] = _fit(
+            start[:] = own
+            center(x, y, start, n_clusters - 1, means, offsets)
+            grow(x, y, means, n_clusters - 1, start, offsets)
+            divide(x, y, means, n_clusters - 1, start, offsets)
+            _from_labels(x, y, start, n_clusters, regularization, mixture)
+            likelihood, met = _fit(
                 x, y, mixture, n_clusters, regularization, tolerance, max_iterations, own
             )
+            if n_clusters <= K_MEANS_UP_TO:
+                grow(x, y, centers, n_clusters - 1, nearest, distances)
+                lloyd(x, y, centers, n_clusters, nearest, distances)
+                _from_labels(x, y, nearest, n_clusters, regularization, mixture)
+                second, second_met = _fit(
+                    x, y, mixture, n_clusters, regularization, tolerance, max_iterations, other
+                )
+                if second > likelihood:
+                    likelihood, met = second, second_met
+                    own[:] = other
+            log_likelihood[problem, at], converged[problem, at] = likelihood, met
             index = _calinski_harabasz(x, y, own, n_clusters, sums)
             ch_by_k[problem, at] = index
             if index > best:  # never true of NaN

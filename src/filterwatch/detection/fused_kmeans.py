@@ -108,3 +108,35 @@ def grow(
             if gain > best:
                 best, best_x, best_y = gain, at_x, at_y
     centers[n_clusters, 0], centers[n_clusters, 1] = best_x, best_y
+
+
+@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+def center(
+    x: Array, y: Array, labels: Array, n_clusters: int, centers: Array, distances: Array
+) -> None:
+    """Fill the centres of given clusters, and each point's squared distance from its own."""
+    sums = np.zeros((n_clusters, 3))
+    for i in range(x.shape[0]):
+        row = sums[labels[i]]
+        row[0] += 1.0
+        row[1] += x[i]
+        row[2] += y[i]
+    for k in range(n_clusters):
+        size = max(sums[k, 0], 1.0)
+        centers[k, 0], centers[k, 1] = sums[k, 1] / size, sums[k, 2] / size
+    for i in range(x.shape[0]):
+        k = labels[i]
+        dx, dy = x[i] - centers[k, 0], y[i] - centers[k, 1]
+        distances[i] = np.float32(dx * dx + dy * dy)
+
+
+@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+def divide(
+    x: Array, y: Array, centers: Array, n_clusters: int, labels: Array, distances: Array
+) -> None:
+    """Give centre ``n_clusters`` the points that lie nearer to it than to their own."""
+    center_x, center_y = np.float32(centers[n_clusters, 0]), np.float32(centers[n_clusters, 1])
+    for i in range(x.shape[0]):
+        dx, dy = x[i] - center_x, y[i] - center_y
+        if dx * dx + dy * dy < distances[i]:
+            labels[i] = np.int32(n_clusters)

@@ -20,14 +20,17 @@ BLOCK = 16
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True)
-def condition(samples: Array, first: int, stop: int, largest: Array, variance: Array) -> None:
+def condition(
+    samples: Array, first: int, stop: int, magnitude: Array, largest: Array, variance: Array
+) -> None:
     """Bring samples to unit size and centre them, in place.
 
     Args:
         samples: Float32 [P, N, D].
         first: First problem.
         stop: One past the last.
-        largest: Filled with the largest absolute value, float32 [P].
+        magnitude: Filled with the sum of absolute values before, float64 [P].
+        largest: Filled with the largest absolute value before, float32 [P].
         variance: Filled with the sum of squares after, float64 [P].
     """
     _, n_samples, width = samples.shape
@@ -35,12 +38,15 @@ def condition(samples: Array, first: int, stop: int, largest: Array, variance: A
     mean = np.empty(width, np.float32)
     for problem in range(first, stop):
         x = samples[problem]
-        extreme = np.float32(0.0)
+        extreme, absolute = np.float32(0.0), 0.0
         for i in range(n_samples):
             row = x[i]
+            of_row = np.float32(0.0)
             for d in range(width):
                 extreme = max(extreme, abs(row[d]))
-        largest[problem] = extreme
+                of_row += abs(row[d])
+            absolute += of_row
+        magnitude[problem], largest[problem] = absolute, extreme
         scale = np.float32(1.0) / extreme if extreme > 0 else np.float32(1.0)
         total[:] = 0.0
         for i in range(n_samples):
@@ -62,7 +68,7 @@ def condition(samples: Array, first: int, stop: int, largest: Array, variance: A
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True)
-def _advance(x: Array, step: int, block: Array, scores: Array, image: Array) -> None:
+def advance(x: Array, step: int, block: Array, scores: Array, image: Array) -> None:
     """Fill the scores [N, b] of every ``step``-th row on the block [b, D], and its image [b, D]."""
     n_samples, width = x.shape
     n_rows = (n_samples + step - 1) // step
@@ -131,7 +137,7 @@ def _add_multiple(target: Array, factor: Any, vector: Array) -> None:
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True)
-def _rayleigh_ritz(block: Array, image: Array) -> tuple[Array, Array]:
+def rayleigh_ritz(block: Array, image: Array) -> tuple[Array, Array]:
     """Return the Ritz values, largest first, and how the block combines to their directions."""
     size = block.shape[0]
     gram = np.empty((size, size))
@@ -143,7 +149,7 @@ def _rayleigh_ritz(block: Array, image: Array) -> tuple[Array, Array]:
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True)
-def _next_block(image: Array, rotation: Array, block: Array) -> None:
+def next_block(image: Array, rotation: Array, block: Array) -> None:
     """Fill the block with an orthonormal basis of the image, leading directions first."""
     size = block.shape[0]
     for j in range(size):
@@ -193,18 +199,18 @@ def leading_scores(
         x = samples[problem]
         block[:] = start
         for _ in range(pilot_rounds):
-            _advance(x, pilot_step, block, scores, image)
-            _, rotation = _rayleigh_ritz(block, image)
-            _next_block(image, rotation, block)
+            advance(x, pilot_step, block, scores, image)
+            _, rotation = rayleigh_ritz(block, image)
+            next_block(image, rotation, block)
         previous = 0.0
         for round_ in range(max_rounds):
-            _advance(x, 1, block, scores, image)
-            values, rotation = _rayleigh_ritz(block, image)
+            advance(x, 1, block, scores, image)
+            values, rotation = rayleigh_ritz(block, image)
             captured = values[0] + values[1]
             if captured - previous <= tolerance * captured or round_ == max_rounds - 1:
                 break
             previous = captured
-            _next_block(image, rotation, block)
+            next_block(image, rotation, block)
         along_x, along_y = rotation[:, 0].copy(), rotation[:, 1].copy()
         for i in range(n_samples):
             points[problem, i, 0] = _dot(scores[i], along_x)

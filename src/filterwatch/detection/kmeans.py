@@ -1,8 +1,11 @@
-"""Where expectation maximisation starts: k-means, grown by one centre at a time.
+"""Where expectation maximisation starts: one cluster more than the fit before.
 
-The start for K clusters is the k-means solution for K - 1 plus the one centre, of a few promising
-ones, that lowers the within-cluster scatter most, refined by Lloyd's iterations (a greedy form of
-global k-means). It draws no random numbers and shares the work between consecutive K.
+The start for K clusters is the mixture's own clustering of K - 1 plus the one centre, of a few
+promising ones, that lowers the within-cluster scatter most: the points nearer to it than to their
+own centre become a cluster. A second start, for few clusters, where a wrong turn costs most, does
+the same to the k-means solution and refines it by Lloyd's iterations (a greedy form of global
+k-means); the better fit of the two is kept. No start draws random numbers, and consecutive K share
+the work.
 """
 
 from __future__ import annotations
@@ -11,6 +14,8 @@ import torch
 from torch import Tensor
 
 MAX_LLOYD_ITERATIONS = 50
+# Largest number of clusters that is also fitted from k-means.
+K_MEANS_UP_TO = 5
 
 
 def assign(points: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
@@ -41,20 +46,35 @@ def lloyd(points: Tensor, centers: Tensor) -> Tensor:
     return centers
 
 
-def grow(points: Tensor, centers: Tensor) -> Tensor:
-    """Add the centre that lowers the within-cluster scatter most.
+def center(points: Tensor, labels: Tensor, n_clusters: int) -> Tensor:
+    """Return the centres [P, K, 2] of clusters; 0 where one is empty.
+
+    Args:
+        points: [P, N, 2].
+        labels: Cluster of each point, [P, N].
+        n_clusters: K.
+    """
+    sums, sizes = _accumulate(points, labels, n_clusters)
+    return sums / sizes.clamp(min=1)
+
+
+def grow(points: Tensor, labels: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
+    """Add the centre that lowers the within-cluster scatter most, and give it the points near it.
 
     The candidates, three for each cluster: its farthest point, and the points one standard
     deviation from its centre along its longest axis, either way.
 
     Args:
         points: [P, N, 2].
+        labels: Cluster of each point, [P, N].
         centers: [P, K, 2].
 
     Returns:
-        [P, K + 1, 2].
+        Labels [P, N], with K for the points nearer to the new centre than to their own, and
+        centres [P, K + 1, 2], the old ones unchanged.
     """
-    labels, distances = assign(points, centers)
+    own = centers.gather(1, labels.unsqueeze(-1).expand(-1, -1, 2))
+    distances = (points - own).square().sum(-1)
     candidates = torch.cat(
         [
             _farthest(points, labels, distances, centers.shape[1]),
@@ -64,8 +84,11 @@ def grow(points: Tensor, centers: Tensor) -> Tensor:
     )
     to_candidate = (points.unsqueeze(2) - candidates.unsqueeze(1)).square().sum(-1)
     gain = (distances.unsqueeze(-1) - to_candidate).clamp(min=0).sum(1)  # [P, 3 K]
-    best = gain.argmax(1).view(-1, 1, 1).expand(-1, 1, 2)
-    return torch.cat([centers, candidates.gather(1, best)], dim=1)
+    best = gain.argmax(1)
+    to_best = to_candidate.gather(2, best.view(-1, 1, 1).expand(-1, points.shape[1], 1))
+    new = candidates.gather(1, best.view(-1, 1, 1).expand(-1, 1, 2))
+    divided = labels.where(to_best.squeeze(-1) >= distances, centers.shape[1])
+    return divided, torch.cat([centers, new], dim=1)
 
 
 def _accumulate(values: Tensor, labels: Tensor, n_clusters: int) -> tuple[Tensor, Tensor]:

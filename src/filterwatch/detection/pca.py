@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from filterwatch.detection import fused_pca
+from filterwatch.detection import fused_few, fused_pca
 from filterwatch.detection.threads import spread
 
 # Vectors iterated at once. The error shrinks by (variance 17 / variance 2) a round, squared.
@@ -17,6 +19,28 @@ _MAX_COVARIANCE = 128
 # The first rounds see this many of the samples: a start nearly as good for a share of the price.
 _PILOT_SAMPLES = 128
 _PILOT_ROUNDS = 2
+# Up to so many samples, the matrix of their products is the shorter way.
+_FEW = 128
+# Between these magnitudes the sum of squares of a layer's maps stays within float32.
+_SAFE = (1e-12, 1e12)
+
+
+class Conditioned(NamedTuple):
+    """What P problems were like before their samples were brought to unit size and centred.
+
+    Attributes:
+        magnitude: Sum of absolute values, [P], float64; NaN or infinite where a value is.
+        largest: Largest absolute value, [P].
+        variance: Sum of squares after, [P], float64.
+    """
+
+    magnitude: Tensor
+    largest: Tensor
+    variance: Tensor
+
+    def alive(self, n_values: int) -> Tensor:
+        """Return which problems [P] of so many values vary, but for rounding around a constant."""
+        return self.variance > 1e3 * n_values * torch.finfo(self.largest.dtype).eps ** 2
 
 
 def principal_components(
@@ -38,58 +62,127 @@ def principal_components(
         Points [P, N, 2], float64 — the second coordinate is 0 where D is 1 — and the share of the
         variance that each component explains [P, 2], 0 for a problem without variance.
     """
-    n_problems, n_samples, width = samples.shape
-    if tolerance is None:
-        tolerance = 1e-4 if samples.dtype == torch.float32 else 1e-13
-    compiled = samples.device.type == "cpu" and samples.dtype == torch.float32
-    condition = _condition_compiled if compiled else _condition
-    project = _project_compiled if compiled else _project
-    largest, variance = condition(samples)
-    # Rounding noise around a constant is no variance.
-    alive = variance > 1e3 * n_samples * width * torch.finfo(samples.dtype).eps ** 2
-    points = samples.new_zeros(n_problems, n_samples, 2, dtype=torch.float64)
-    living = samples if bool(alive.all()) else samples[alive]
-    points[alive] = project(living, tolerance, _start(samples, seed))
-    explained = points.square().sum(1) / variance.where(alive, 1.0).unsqueeze(1)
-    extreme = points.gather(1, points.abs().argmax(1, keepdim=True))
-    points *= torch.where(extreme < 0, -1.0, 1.0) * largest.double().view(-1, 1, 1)
-    return points, explained
+    conditioned = condition(samples)
+    points = project(samples, conditioned, tolerance=tolerance, seed=seed)
+    scores = points / conditioned.largest.where(conditioned.largest > 0, 1.0).view(-1, 1, 1)
+    variance = conditioned.variance.where(conditioned.variance > 0, 1.0)
+    return points, scores.square().sum(1) / variance.unsqueeze(1)
 
 
-def _start(samples: Tensor, seed: int) -> Tensor:
-    """Return orthonormal columns [D, b] to start from."""
-    width = samples.shape[2]
-    generator = torch.Generator().manual_seed(seed)
-    size = min(_BLOCK, width)
-    start = torch.randn(width, size, generator=generator, dtype=torch.float64)
-    basis: Tensor = torch.linalg.qr(start)[0]
-    return basis.to(samples)
-
-
-def _condition(samples: Tensor) -> tuple[Tensor, Tensor]:
+def condition(samples: Tensor) -> Conditioned:
     """Bring samples [P, N, D] to unit size and centre them, in place.
 
     Unit size first, so that no square leaves the range of the precision.
+    """
+    if _is_compiled(samples):
+        array, n_problems = samples.numpy(), len(samples)
+        magnitude, variance = np.empty(n_problems), np.empty(n_problems)
+        largest = np.empty(n_problems, np.float32)
+        spread(
+            lambda first, stop: fused_pca.condition(
+                array, first, stop, magnitude, largest, variance
+            ),
+            n_problems,
+        )
+        return Conditioned(*map(torch.from_numpy, (magnitude, largest, variance)))
+    absolute = samples.abs().sum(2).double().sum(1)
+    if not bool(torch.isfinite(absolute).all()):
+        # Unless it was the sum that left the range of the precision.
+        absolute = samples.double().abs().sum((1, 2))
+    # One dimension after the other, which is vectorised; both at once is not.
+    extreme = samples.amax(2).amax(1).maximum(-samples.amin(2).amin(1))
+    samples.div_(extreme.where(extreme > 0, 1.0).view(-1, 1, 1))
+    samples.sub_(samples.mean(1, keepdim=True))
+    squares = torch.linalg.vector_norm(samples, dim=(1, 2)).double().square()
+    return Conditioned(absolute, extreme, squares)
+
+
+def project(
+    samples: Tensor, conditioned: Conditioned, *, tolerance: float | None = None, seed: int = 0
+) -> Tensor:
+    """Return the points [P, N, 2] of conditioned samples [P, N, D]; see `principal_components`."""
+    n_problems, n_samples, width = samples.shape
+    alive = conditioned.alive(n_samples * width)
+    points = samples.new_zeros(n_problems, n_samples, 2, dtype=torch.float64)
+    if bool(alive.any()):
+        living = samples if bool(alive.all()) else samples[alive]
+        scores = _project_compiled if _is_compiled(samples) else _project
+        start = _start(width, seed).to(samples)
+        points[alive] = scores(living, _tolerance(samples, tolerance), start)
+    return _signed(points) * conditioned.largest.double().view(-1, 1, 1)
+
+
+def project_few(
+    maps: Tensor, *, samples_first: bool, seed: int = 0
+) -> tuple[Tensor, Conditioned] | None:
+    """Condition and project at once where samples are few, their maps large, and nothing is copied.
+
+    Args:
+        maps: [N, P, D] or [P, N, D]; they stay as they are.
+        samples_first: Which of the two.
+        seed: Seed of the starting block.
 
     Returns:
-        The largest magnitude [P] before, and the sum of squares [P] after, in float64.
+        Points [P, N, 2] and what the samples were like; ``None`` where this way is not open: on
+        other devices and precisions than float32 on a CPU, with too many samples or too small
+        maps, or where squares leave the range of float32.
     """
-    # One dimension after the other, which is vectorised; both at once is not.
-    largest = samples.amax(2).amax(1).maximum(-samples.amin(2).amin(1))
-    samples.div_(largest.where(largest > 0, 1.0).view(-1, 1, 1))
-    samples.sub_(samples.mean(1, keepdim=True))
-    return largest, torch.linalg.vector_norm(samples, dim=(1, 2)).double().square()
+    n_samples, n_problems = maps.shape[:2] if samples_first else maps.shape[1::-1]
+    width = maps.shape[2]
+    if not _is_compiled(maps) or n_samples > _FEW or width < 2 * n_samples:
+        return None
+    array = maps.numpy()
+    magnitude, variance = np.empty(n_problems), np.empty(n_problems)
+    largest = np.empty(n_problems, np.float32)
+    points = np.empty((n_problems, n_samples, 2))
+    padded = -(-n_samples // 4) * 4
+    block = np.zeros((_BLOCK, padded), np.float32)
+    start = _start(n_samples, seed).to(torch.float32)
+    block[: start.shape[1], :n_samples] = start.T.numpy()
+    tolerance = _tolerance(maps, None)
+
+    def work(first: int, stop: int) -> None:
+        fused_few.leading_scores(
+            array, samples_first, first, stop, block, tolerance, _MAX_ROUNDS,
+            magnitude, largest, variance, points,
+        )  # fmt: skip
+
+    spread(work, n_problems)
+    # In units of the largest value, as `condition` leaves them.
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        relative = np.where(largest > 0, variance / largest.astype(np.float64) ** 2, 0.0)
+    unsafe = (largest < _SAFE[0]) & (magnitude > 0) | (largest > _SAFE[1])
+    if unsafe.any() or not np.isfinite(variance).all():
+        return None
+    conditioned = Conditioned(*map(torch.from_numpy, (magnitude, largest, relative)))
+    alive = conditioned.alive(n_samples * width).view(-1, 1, 1)
+    return _signed(torch.from_numpy(points).where(alive, 0.0)), conditioned
 
 
-def _condition_compiled(samples: Tensor) -> tuple[Tensor, Tensor]:
-    largest = np.empty(len(samples), np.float32)
-    variance = np.empty(len(samples))
-    array = samples.numpy()
-    spread(
-        lambda first, stop: fused_pca.condition(array, first, stop, largest, variance),
-        len(samples),
+def _is_compiled(samples: Tensor) -> bool:
+    return (
+        samples.device.type == "cpu" and samples.dtype == torch.float32 and samples.is_contiguous()
     )
-    return torch.from_numpy(largest), torch.from_numpy(variance)
+
+
+def _tolerance(samples: Tensor, tolerance: float | None) -> float:
+    if tolerance is not None:
+        return tolerance
+    return 1e-4 if samples.dtype == torch.float32 else 1e-13
+
+
+def _start(width: int, seed: int) -> Tensor:
+    """Return orthonormal columns [D, b] to start from, float64."""
+    generator = torch.Generator().manual_seed(seed)
+    start = torch.randn(width, min(_BLOCK, width), generator=generator, dtype=torch.float64)
+    basis: Tensor = torch.linalg.qr(start)[0]
+    return basis
+
+
+def _signed(points: Tensor) -> Tensor:
+    """Turn the axes of points [P, N, 2] so that the farthest coordinate on each is positive."""
+    extreme = points.gather(1, points.abs().argmax(1, keepdim=True))
+    return points * torch.where(extreme < 0, -1.0, 1.0)
 
 
 def _project_compiled(samples: Tensor, tolerance: float, start: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from filterwatch.detection.pca import principal_components
+from filterwatch.detection.pca import condition, principal_components, project, project_few
 from filterwatch.detection.streaming import TruncatedFactors
 
 PCA = Literal["filter", "layer"]
@@ -110,16 +110,37 @@ class LayerReduction:
     def _reduce(self, rows: Tensor) -> None:
         """Reduce all rows [C, N, D] of the layer at once; kept ones are overwritten."""
         kept = rows is self._maps
-        group = len(rows) if self._pca == "layer" else self._filters_at_once(rows)
+        if self._pca == "filter" and self._reduce_few(rows, samples_first=not kept):
+            return
         points, magnitudes = [], []
-        for part in rows.split(group):
+        for part in rows.split(len(rows) if self._pca == "layer" else self._filters_at_once(rows)):
             own = part if kept else _copied(part)
-            magnitudes.append(_absolute_sums(own))
+            if self._pca == "layer":
+                magnitudes.append(_absolute_sums(own))
+            else:
+                conditioned = condition(own)
+                magnitudes.append(conditioned.magnitude)
             self._magnitude = torch.cat(magnitudes)
             if not self._is_finite():
                 return
-            points.append(self._reduce_group(own))
+            points.append(
+                self._reduce_group(own)
+                if self._pca == "layer"
+                else project(own, conditioned, seed=self._seed)
+            )
         self._points = torch.cat(points)
+
+    def _reduce_few(self, rows: Tensor, *, samples_first: bool) -> bool:
+        """Reduce few samples with large maps where they are; return whether that was possible."""
+        result = project_few(
+            rows.transpose(0, 1) if samples_first else rows,
+            samples_first=samples_first,
+            seed=self._seed,
+        )
+        if result is None:
+            return False
+        self._points, self._magnitude = result[0], result[1].magnitude
+        return True
 
     def _reduce_group(self, rows: Tensor) -> Tensor:
         """Reduce [C, N, D] to points [C, N, 2], overwriting them."""

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from filterwatch.detection import AnomalyFilter, AnomalyReport, LayerReport
-from filterwatch.detection.criteria import small_clusters
+from filterwatch.detection.criteria import mean_index, small_clusters
 from filterwatch.visuals.figures import (
     COLORS,
     FAINT,
@@ -118,7 +118,7 @@ def _limit(sign: str, threshold: float | None) -> str:
 
 
 def _mean_ch(layer: LayerReport) -> float:
-    return float(layer.ch_index.nanmean())
+    return float(mean_index(layer.ch_index, layer.cluster_sizes))
 
 
 def _farthest(points: torch.Tensor, samples: list[int]) -> list[int]:
@@ -203,7 +203,7 @@ def _draw_outliers(
         figure,
         [thumbnails.image(sample) for sample in shown],
         [
-            f"{number}  {thumbnails.name(sample)}\n{shortened(thumbnails.caption(sample), 18)}"
+            f"{number}  {thumbnails.name(sample)}\n{thumbnails.caption(sample)}"
             for number, sample in enumerate(shown, start=1)
         ],
         left=left,

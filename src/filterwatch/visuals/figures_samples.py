@@ -13,7 +13,6 @@ from filterwatch.visuals.figures import (
     draw_tiles,
     drawing,
     new_figure,
-    shortened,
 )
 from filterwatch.visuals.thumbnails import Thumbnails
 
@@ -52,7 +51,7 @@ def isolated_samples_figure(
             figure,
             [thumbnails.image(sample) for sample in shown],
             [
-                f"{thumbnails.name(sample)}  ×{count}\n{shortened(thumbnails.caption(sample), 18)}"
+                f"{thumbnails.name(sample)}  ×{count}\n{thumbnails.caption(sample)}"
                 for sample, count in shown.items()
             ],
             left=MARGIN,

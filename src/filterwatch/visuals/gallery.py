@@ -59,8 +59,10 @@ class Gallery:
         self._active = False
         self._thumbnails: Thumbnails | None = None
         self._report: AnomalyReport | None = None
-        self._drawn: AnomalyReport | None = None
+        # Of the last drawing: the flagged maps, not the report, which may be large.
+        self._drawn: set[tuple[str, int]] | None = None
         self._drawn_epoch = 0
+        self._is_drawn = False
         self._step = self._report_step = 0
         self._has_layout = False
 
@@ -113,7 +115,7 @@ class Gallery:
             self._attempt(trainer, self._write_layout)
         if report is None or report is self._report:
             return
-        self._report, self._report_step = report, self._step
+        self._report, self._report_step, self._is_drawn = report, self._step, False
         if self._is_due(trainer.current_epoch, report):
             self._draw(trainer, history)
 
@@ -125,7 +127,7 @@ class Gallery:
             history: The callback's history.
         """
         if self._active and self._report is not None:
-            if self._report is not self._drawn:
+            if not self._is_drawn:
                 self._draw(trainer, history)
             if trainer.is_global_zero:
                 self._attempt(trainer, self._draw_training, history)
@@ -159,12 +161,13 @@ class Gallery:
             return True
         if self.pictures.change is None:
             return False
-        now, then = _flagged(report), _flagged(self._drawn)
-        return len(now ^ then) > self.pictures.change * len(now | then)
+        now = _flagged(report)
+        return len(now ^ self._drawn) > self.pictures.change * len(now | self._drawn)
 
     def _draw(self, trainer: Trainer, history: History) -> None:
         assert self._report is not None
-        self._drawn, self._drawn_epoch = self._report, trainer.current_epoch
+        self._drawn, self._drawn_epoch = _flagged(self._report), trainer.current_epoch
+        self._is_drawn = True
         if trainer.is_global_zero:
             self._attempt(trainer, self._draw_report, history)
 
@@ -173,7 +176,6 @@ class Gallery:
             self._send(trainer, name, figure, self._report_step)
 
     def _figures(self, history: History) -> Iterator[tuple[str, Figure]]:
-
         report, pictures, thumbnails = self._report, self.pictures, self._thumbnails
         assert report is not None
         assert pictures is not None
@@ -206,7 +208,6 @@ class Gallery:
             writer.add_custom_scalars(layout)
 
     def _write_projection(self, trainer: Trainer) -> None:
-
         report, thumbnails = self._report, self._thumbnails
         assert self.pictures is not None
         assert report is not None
@@ -216,13 +217,15 @@ class Gallery:
         layer, channel = self.pictures.projector
         if layer not in report.layers:
             raise ValueError(f"projector: {layer} was skipped: {report.skipped.get(layer)}")
-        points = report.layers[layer].points
+        points, labels = report.layers[layer].points, report.layers[layer].labels
         assert points is not None
+        assert labels is not None
         for writer in writers(trainer):
             write_projection(
                 writer,
                 f"{layer}, channel {channel}",
                 points[channel],
+                labels[channel],
                 thumbnails,
                 self._report_step,
             )

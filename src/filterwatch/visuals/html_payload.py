@@ -13,12 +13,13 @@ from torch import Tensor
 
 from filterwatch import __version__
 from filterwatch.analysis.run import Analysis
+from filterwatch.detection.criteria import mean_index
 from filterwatch.detection.report import AnomalyReport
 from filterwatch.visuals.html_images import sprite_sheet
 
 # What all scatter plots of a page may take for a probe of up to 1,000 images; in proportion for
 # larger ones, up to the second figure. Beside them come plotly.js (4.8 MB) and the thumbnails.
-_CHART_BYTES = 2_400_000
+_CHART_BYTES = 2_200_000
 _MOST_CHART_BYTES = 12_000_000
 _COORDINATE_STEPS = 65535
 
@@ -85,7 +86,7 @@ def _run(analysis: Analysis, chart_filters: list[int]) -> dict[str, Any]:
                 "kind": layer.kind,
                 "filters": len(layer.ch_index),
                 # As the detection computes them: the page must come to the same verdicts.
-                "mean_ch": _defined_mean(layer.ch_index, layer.ch_index),
+                "mean_ch": _number(mean_index(layer.ch_index, layer.cluster_sizes)),
                 "mean_activation": _defined_mean(layer.activation, layer.ch_index),
             }
             for name, layer in report.layers.items()
@@ -116,6 +117,10 @@ def pack(values: Tensor, dtype: str) -> dict[str, str]:
 def _defined_mean(values: Tensor, ch_index: Tensor) -> float | None:
     defined = ~torch.isnan(ch_index)
     return float(values[defined].mean()) if bool(defined.any()) else None
+
+
+def _number(value: Tensor) -> float | None:
+    return None if bool(torch.isnan(value)) else float(value)
 
 
 def _sources(report: AnomalyReport) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from filterwatch.detection.criteria import AnomalyCriteria, flag_anomalies
+from filterwatch.detection.criteria import AnomalyCriteria, flag_anomalies, mean_index
 from filterwatch.detection.report import AnomalyReport, LayerReport
 
 
@@ -56,5 +56,6 @@ def _layer_scores(layer: LayerReport, criteria: AnomalyCriteria, limit: int) -> 
             layer.cluster_sizes, layer.ch_index, layer.activation, limit=limit, criteria=alone
         )
     defined = ~torch.isnan(layer.ch_index)
-    relative = layer.ch_index / layer.ch_index[defined].mean().clamp(min=1e-300)
+    mean = mean_index(layer.ch_index, layer.cluster_sizes)
+    relative = layer.ch_index / mean.clamp(min=1e-300)
     return torch.where(defined, met + relative / (1 + relative), -torch.inf)

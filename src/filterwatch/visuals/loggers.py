@@ -73,7 +73,8 @@ def _image_call(logger: Logger) -> Send | None:
         return lambda name, pixels, step: client.log_image(
             run_id,
             pixels,
-            key=re.sub(r"[^\w\-. /]", "_", name),  # all that MLflow allows
+            # What MLflow allows; Lightning makes the names of metrics the same way.
+            key=re.sub(r"[^a-zA-Z0-9_/. -]+", "", name),
             step=step,
         )
     return None

@@ -11,19 +11,22 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Protocol
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import RichProgressBar, TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from filterwatch.detection.verdicts import ProgressCallback
 
 # Seconds that a probe may take without a bar.
 DELAY = 3.0
+
+# Seconds between two changes of a bar that still names the same layer.
+_PAUSE = 0.1
 
 
 class _Bar(Protocol):
@@ -88,14 +91,18 @@ def _delayed(open_bar: Callable[[], _Bar] | None, title: str) -> Iterator[Progre
     """Open a bar at the first news after `DELAY`; ``None`` for one that is never shown."""
     started = time.monotonic()
     bar: _Bar | None = None
+    shown, shown_at = "", 0.0
 
     def on_progress(step: str, layer: str, done: int, total: int) -> None:
-        nonlocal bar
-        if open_bar is None or time.monotonic() - started < DELAY:
+        nonlocal bar, shown, shown_at
+        now, text = time.monotonic(), f"{title}: {step}, {layer}"
+        if open_bar is None or now - started < DELAY:
             return
         if bar is None:
             bar = open_bar()
-        bar.show(f"{title}: {step}, {layer}", done, total)
+        if text != shown or now - shown_at > _PAUSE:
+            bar.show(text, done, total)
+            shown, shown_at = text, now
 
     try:
         yield on_progress
@@ -120,22 +127,25 @@ class _RichBar:
         self._task = self._progress.add_task("")
 
     def show(self, text: str, done: int, total: int) -> None:
-        self._progress.update(self._task, description=escape(text), completed=done, total=total)
+        _update(self._progress, self._task, text, done, total)
 
     def close(self) -> None:
         self._progress.stop()
 
 
+def _update(progress: Progress, task: TaskID, text: str, done: int, total: int) -> None:
+    progress.update(task, description=escape(text), completed=done, total=total, refresh=True)
+
+
 class _RichTask:
     """A line in the display of Lightning's `RichProgressBar`."""
 
-    def __init__(self, progress: Any) -> None:
+    def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._task = progress.add_task("")
 
     def show(self, text: str, done: int, total: int) -> None:
-        self._progress.update(self._task, description=escape(text), completed=done, total=total)
-        self._progress.refresh()
+        _update(self._progress, self._task, text, done, total)
 
     def close(self) -> None:
         self._progress.remove_task(self._task)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -57,8 +57,10 @@ def scalar_layout(loss: bool, accuracy: bool, layers: Mapping[str, Sequence[str]
     for metric, names in layers.items():
         prefix = "" if len(layers) == 1 else f"{metric}: "
         overview[metric] = ["Multiline", [f"{re.escape(metric)}(_distinct)?$"]]
-        for start in range(0, len(names), _LINES):
-            group = names[start : start + _LINES]
+        n_charts = math.ceil(len(names) / _LINES)
+        for number in range(n_charts):  # of even size, but for one line
+            start, stop = (len(names) * at // n_charts for at in (number, number + 1))
+            group = names[start:stop]
             ends = group[0] if len(group) == 1 else f"{group[0]} … {group[-1]}"
             tags = [f"{re.escape(metric)}_by_layer/{re.escape(name)}$" for name in group]
             by_layer[prefix + ends] = ["Multiline", tags]
@@ -66,33 +68,34 @@ def scalar_layout(loss: bool, accuracy: bool, layers: Mapping[str, Sequence[str]
 
 
 def write_projection(
-    writer: Any, name: str, points: Tensor, thumbnails: Thumbnails, step: int
+    writer: Any, name: str, points: Tensor, clusters: Tensor, thumbnails: Thumbnails, step: int
 ) -> None:
     """Write a filter's points for TensorBoard's projector, each with its sample's image.
+
+    The projector can colour and search them by cluster, label and prediction.
 
     Args:
         writer: A ``SummaryWriter``.
         name: What the projector lists the points by.
         points: [N, 2].
+        clusters: Cluster of each, [N].
         thumbnails: The N samples' images.
         step: The step that the scalars of the same epoch have.
     """
     side = min(_THUMBNAIL_SIDE, _SPRITE_SIDE // math.ceil(math.sqrt(len(points))))
     images = [_square(thumbnails.image(sample), side) for sample in range(len(points))]
-    columns = {
+    columns: dict[str, Callable[[int], str | None]] = {
         "sample": thumbnails.name,
+        "cluster": lambda sample: str(int(clusters[sample])),
         "label": thumbnails.label,
         "prediction": thumbnails.prediction,
     }
     known = {name: get for name, get in columns.items() if get(0) is not None}
-    # A single column must not have a heading.
-    header = list(known) if len(known) > 1 else None
-    rows = [[_field(get(sample)) for get in known.values()] for sample in range(len(points))]
     writer.add_embedding(
         # The projector takes nothing flatter than space.
         F.pad(points, (0, 1)),
-        metadata=rows if header else [row[0] for row in rows],
-        metadata_header=header,
+        metadata=[[_field(get(sample)) for get in known.values()] for sample in range(len(points))],
+        metadata_header=list(known),
         label_img=torch.stack(images),
         global_step=step,
         tag=name,

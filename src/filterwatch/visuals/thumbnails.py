@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from filterwatch.detection.images import find_images
+from filterwatch.visuals.figures import shortened
 
 if TYPE_CHECKING:  # it imports this module
     from filterwatch.callbacks.probe import Probe
@@ -90,14 +91,21 @@ class Thumbnails:
         """Return the class that the network takes a sample for, ``None`` where that is unknown."""
         return None if self.predictions is None else self._class(int(self.predictions[sample]))
 
-    def caption(self, sample: int) -> str:
-        """Return "label → prediction" or "label ✓", as far as known."""
+    def caption(self, sample: int, length: int = 9) -> str:
+        """Return "label → prediction" or "label ✓", as far as known.
+
+        Args:
+            sample: Its place in the probe.
+            length: Cut names of classes that are longer.
+        """
         label, prediction = self.label(sample), self.prediction(sample)
         if label is None:
-            return "" if prediction is None else f"→ {prediction}"
+            return "" if prediction is None else f"→ {shortened(prediction, 2 * length)}"
         if prediction is None:
-            return label
-        return f"{label} ✓" if label == prediction else f"{label} → {prediction}"
+            return shortened(label, 2 * length)
+        if label == prediction:
+            return f"{shortened(label, 2 * length)} ✓"
+        return f"{shortened(label, length)} → {shortened(prediction, length)}"
 
     @property
     def legend(self) -> str:

@@ -26,7 +26,7 @@ function drawScatter(plot, run, filter, limit, { onHover, onLeave }) {
         color: CLUSTER_COLORS[cluster % CLUSTER_COLORS.length],
         symbol: CLUSTER_SYMBOLS[Math.floor(cluster / CLUSTER_COLORS.length) % CLUSTER_SYMBOLS.length],
         size: outlying ? 11 : 6,
-        opacity: outlying ? 1 : 0.75,
+        opacity: outlying ? 1 : 0.85,
         line: outlying ? { color: ring, width: 2.5 } : { color: cssColor('--card'), width: 0.5 },
       },
     };

@@ -1,0 +1,114 @@
+"""Large networks: time and memory beyond the forward passes, growth, and a GPU."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+
+import torch
+import torchvision
+
+from benchmarks.rows import Row, at_most, informs
+from benchmarks.setting import Setting, seconds, threads
+from filterwatch import cluster_points, detect_anomaly_filters
+from filterwatch.models.alexnet import AlexNet
+
+_GIBIBYTE = 2**30
+
+
+def rows(setting: Setting) -> list[Row]:
+    """Return the rows of VGG16-BN, and of growth."""
+    torch.manual_seed(0)
+    network = torchvision.models.vgg16_bn(weights=None).eval()
+    images = torch.randn(64, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+
+    def forward() -> None:
+        with torch.no_grad():
+            network(images)
+
+    with threads(1):
+        bare = seconds(forward, repeats=2)
+        whole = seconds(lambda: detect_anomaly_filters(network, images), repeats=2)
+    peaks = {mode: _peak_in_a_process_of_its_own(mode) for mode in ("forward", "64", "256")}
+    budget = "VGG16-BN, peak memory above the bare forward, {} images in batches of 64"
+    return [
+        informs("VGG16-BN at 224 x 224, 64 images, bare forward", bare, f"{bare:.1f} s"),
+        at_most("VGG16-BN: detection over the bare forward", whole / bare, 1.2, "{:.3f}"),
+        *(
+            at_most(budget.format(n), (peaks[n] - peaks["forward"]) / _GIBIBYTE, 1.0, "{:.2f} GiB")
+            for n in ("64", "256")
+        ),
+        *_growth(),
+    ]
+
+
+def _growth() -> list[Row]:
+    generator = torch.Generator().manual_seed(0)
+
+    def cost(n_filters: int, n_samples: int) -> float:
+        points = torch.randn(n_filters, n_samples, 2, generator=generator) ** 3
+        with threads(1):
+            return seconds(lambda: cluster_points(points), repeats=3)
+
+    filters = [cost(n, 1000) for n in (50, 100, 200)]
+    samples = [cost(50, n) for n in (1000, 2000, 4000)]
+    return [
+        informs(
+            "time for 50, 100, 200 filters",
+            filters[2] / filters[0],
+            ", ".join(f"{t:.3f} s" for t in filters) + f": {filters[2] / filters[0]:.2f} x for 4 x",
+        ),
+        informs(
+            "time for 1,000, 2,000, 4,000 samples",
+            samples[2] / samples[0],
+            ", ".join(f"{t:.3f} s" for t in samples) + f": {samples[2] / samples[0]:.2f} x for 4 x",
+        ),
+    ]
+
+
+def _peak_in_a_process_of_its_own(mode: str) -> float:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.large", mode], capture_output=True, text=True, check=True
+    )
+    return float(done.stdout.split()[-1])
+
+
+def _measure_peak(mode: str) -> float:
+    """Return the most memory that this process ever held, in bytes, after one pass."""
+    torch.set_num_threads(1)
+    network = torchvision.models.vgg16_bn(weights=None).eval()
+    images = torch.randn(64 if mode == "forward" else int(mode), 3, 224, 224)
+    small = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))
+    detect_anomaly_filters(small, images[:20, :, :16, :16])  # compiles
+    if mode == "forward":
+        with torch.no_grad():
+            network(images)
+    else:
+        detect_anomaly_filters(network, images, batch_size=64)
+    images_beyond = (len(images) - 64) * images[0].numel() * 4
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - images_beyond
+
+
+def cuda_rows(setting: Setting) -> list[Row]:
+    """Return the rows of a CUDA GPU, or that there is none."""
+    what = "CUDA: AlexNet at 227 x 227, N = 1,000, every layer"
+    if not torch.cuda.is_available():
+        return [Row(what, None, "not run: no CUDA GPU here", "<= 0.5 s")]
+    torch.manual_seed(0)
+    network = AlexNet(num_classes=10).cuda().eval()
+    images = torch.randn(1000, 3, 227, 227)
+
+    def probe() -> None:
+        detect_anomaly_filters(network, images)
+        torch.cuda.synchronize()
+
+    spent = seconds(probe, clock="wall")
+    name = torch.cuda.get_device_name()
+    return [
+        Row(what, spent, f"{spent:.2f} s on {name}", "<= 0.5 s", spent <= 0.5),
+    ]
+
+
+if __name__ == "__main__":
+    print(_measure_peak(sys.argv[1]))

@@ -1,0 +1,113 @@
+"""``filterwatch reproduce NAME``: one command for each experiment."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import NamedTuple
+
+from filterwatch.experiments.options import Options, add_arguments, read_options
+
+_PAPER_MODELS = ("simple_cnn", "alexnet", "lenet5")
+_PAPER_DATASETS = ("cifar10", "cifar100", "fashion_mnist")
+
+
+class Experiment(NamedTuple):
+    """One subcommand of ``filterwatch reproduce``.
+
+    Attributes:
+        summary: The line that ``--help`` shows.
+        target: ``module:function``, imported when it is called; it takes the `Options`.
+        models: Its networks.
+        datasets: Its data sets.
+        regimes: Its training regimes.
+    """
+
+    summary: str
+    target: str
+    models: tuple[str, ...] = _PAPER_MODELS
+    datasets: tuple[str, ...] = _PAPER_DATASETS
+    regimes: tuple[str, ...] = ("overfit",)
+
+
+EXPERIMENTS = {
+    "train": Experiment(
+        "train cells and keep every epoch's weights; the others do so too where they need them",
+        "filterwatch.experiments.session:train",
+    ),
+    "fig4": Experiment(
+        "training curve and number of anomaly filters, epoch by epoch",
+        "filterwatch.experiments.counts:fig4",
+        models=("simple_cnn",),
+        datasets=("cifar10",),
+        regimes=("overfit", "regularised"),
+    ),
+    "table2": Experiment(
+        "anomaly filters of well-trained and overfit networks",
+        "filterwatch.experiments.counts:table2",
+    ),
+    "table3": Experiment(
+        "gradients of outlier samples and of normal ones",
+        "filterwatch.experiments.outliers:table3",
+        datasets=("cifar10", "cifar100"),
+    ),
+    "table4": Experiment(
+        "single-filter masking: training accuracy down, test accuracy up",
+        "filterwatch.experiments.discarding:table4",
+        datasets=("cifar10", "cifar100"),
+    ),
+    "table5": Experiment(
+        "single-filter masking: accuracy change against random filters",
+        "filterwatch.experiments.discarding:table5",
+        datasets=("cifar10", "cifar100"),
+    ),
+    "table6": Experiment(
+        "predictions of outlier samples with all anomaly filters masked",
+        "filterwatch.experiments.discarding:table6",
+        datasets=("cifar10", "cifar100"),
+    ),
+    "evidence": Experiment(
+        "controls, rivals, lead time and the choice of defaults",
+        "filterwatch.experiments.evidence:evidence",
+        models=("simple_cnn", "lenet5"),
+        datasets=("cifar10",),
+        regimes=("overfit", "regularised"),
+    ),
+    "render": Experiment(
+        "docs/results.md and its figures, from the results alone",
+        "filterwatch.experiments.render:render",
+    ),
+}
+
+
+def run(args: Sequence[str]) -> None:
+    """Run ``filterwatch reproduce``.
+
+    Args:
+        args: ``"reproduce"``, an experiment's name, and its arguments.
+    """
+    parser = argparse.ArgumentParser(
+        prog="filterwatch reproduce",
+        description="Train the cells that an experiment needs, and make its table of them. "
+        "Finished cells are kept; interrupted ones go on from their last epoch.",
+    )
+    commands = parser.add_subparsers(metavar="NAME", dest="name", required=True)
+    for name, experiment in EXPERIMENTS.items():
+        add_arguments(commands.add_parser(name, help=experiment.summary))
+    arguments = parser.parse_args(args[1:])
+    experiment = EXPERIMENTS[arguments.name]
+    options = read_options(
+        arguments,
+        "filterwatch " + " ".join(args),
+        models=experiment.models,
+        datasets=experiment.datasets,
+        regimes=experiment.regimes,
+    )
+    module, name = experiment.target.split(":")
+    function: Callable[[Options], None] = getattr(import_module(module), name)
+    try:
+        function(options)
+    except ValueError as error:
+        sys.exit(f"filterwatch reproduce {arguments.name}: {error}")

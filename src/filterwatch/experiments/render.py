@@ -1,0 +1,131 @@
+"""``docs/results.md`` and its figures, from the JSON files alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from filterwatch.experiments.claims import Results, check_claims
+from filterwatch.experiments.figures import draw_figures
+from filterwatch.experiments.markdown import table
+from filterwatch.experiments.options import Options
+from filterwatch.experiments.render_evidence import evidence_section
+from filterwatch.experiments.render_tables import TABLES
+from filterwatch.experiments.results import read_results
+
+_ORDER = ("fig4", "table2", "table3", "table4", "table5", "table6", "evidence")
+_BEGIN, _END = "<!-- results: made by `filterwatch reproduce render` -->", "<!-- end of results -->"
+
+
+def render(options: Options) -> None:
+    """Write the results page and its figures beside the results' folder.
+
+    A ``README.md`` in the working directory gets the summary between its two marker comments,
+    where it has them.
+    """
+    results = read_results(options.results)
+    page = options.results.parent / "results.md"
+    figures = draw_figures(results, options.results.parent / "figures")
+    page.write_text(results_page(results, figures), encoding="utf-8")
+    readme = Path("README.md")
+    if readme.exists():
+        text = readme.read_text(encoding="utf-8")
+        replaced = with_summary(text, summary(results))
+        if replaced != text:
+            readme.write_text(replaced, encoding="utf-8")
+
+
+def results_page(results: Results, figures: dict[str, str]) -> str:
+    """Return the page.
+
+    Args:
+        results: Each experiment's result, by name.
+        figures: Figure name to its path from the page.
+    """
+    parts = [
+        "# Results",
+        "Made by `filterwatch reproduce render` from `docs/results/*.json`; do not edit. "
+        "Every table names its command. ± is the standard deviation over seeds.",
+        "## Against the paper",
+        claims_table(results),
+    ]
+    for name in _ORDER:
+        if name not in results:
+            continue
+        result = results[name]
+        parts += [f"## {_heading(name, result)}", _provenance(result)]
+        if name in figures:
+            parts.append(f"![{result['title']}]({figures[name]})")
+        parts.append(
+            evidence_section(result, figures) if name == "evidence" else TABLES[name](result)
+        )
+        missing = _missing(result)
+        if missing:
+            parts.append(missing)
+    return "\n\n".join(parts) + "\n"
+
+
+def claims_table(results: Results) -> str:
+    """Return the paper's claims and how they fare, contradictions first."""
+    rows = [
+        [claim.text, claim.where, f"{claim.holds} of {claim.of}", claim.outcome]
+        for claim in check_claims(results)
+    ]
+    return table(["Claim", "Checked on", "Runs in which it holds", "Outcome"], rows)
+
+
+def summary(results: Results) -> str:
+    """Return the README's summary: the claims, and the choice of a default."""
+    parts = [claims_table(results)]
+    for model, found in results.get("evidence", {}).get("models", {}).items():
+        chosen = found.get("selection", {}).get("chosen")
+        if chosen:
+            passing = f"{sum(chosen['passes'])} of {len(chosen['passes'])} seeds"
+            ratios = ", ".join(
+                "–" if value is None else f"{value:.1f}" for value in chosen["ratio"]
+            )
+            parts.append(
+                f"Best of {found['selection']['tried']} measures on {model}: {chosen['measure']}; "
+                f"overfit against well-trained {ratios} times (one number a seed, on fresh "
+                f"images), the conditions hold in {passing}."
+            )
+    return "\n\n".join(parts)
+
+
+def with_summary(readme: str, text: str) -> str:
+    """Return a README with the summary between its markers; unchanged where it has none."""
+    before, begin, rest = readme.partition(_BEGIN)
+    _, end, after = rest.partition(_END)
+    if not (begin and end):
+        return readme
+    return f"{before}{begin}\n\n{text}\n\n{end}{after}"
+
+
+def _heading(name: str, result: dict[str, Any]) -> str:
+    label = {"fig4": "Figure 4", "evidence": "Evidence"}.get(name, f"Table {name[-1]}")
+    reduced = result.get("train_size")
+    note = f" (reduced data: {reduced:,} training images)" if reduced else ""
+    return f"{label}: {result['title']}{note}"
+
+
+def _provenance(result: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
+    training = sum(row.get("training_seconds", 0) for row in result["cells"])
+    return (
+        f"`{result['command']}`\n\n"
+        f"Seeds {', '.join(map(str, result['seeds']))}; {result['epochs']} epochs (the paper "
+        f"trained 100); device {result['device']}; analysis {result['duration_seconds']:.0f} s "
+        f"with what was kept on disk, training {training / 60:.0f} min; {versions}."
+    )
+
+
+def _missing(result: dict[str, Any]) -> str:
+    rows = [row for row in result["cells"] if row["status"] != "done"]
+    if not rows:
+        return ""
+    lines = [
+        f"- {row['model']}, {row['dataset']}, {row['regime']}, seed {row['seed']}: "
+        f"{row['reason']}: `{row['command']}`"
+        for row in rows
+    ]
+    return "Not run:\n\n" + "\n".join(lines)

@@ -1,0 +1,98 @@
+"""Votes of random parts of the probe: who is flagged, which samples are isolated, what is drawn."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from clouds import separated
+from torch import Tensor
+
+from filterwatch.detection import AnomalyCriteria
+from filterwatch.detection.voting import Votes, ballot_size, vote
+
+UNEVEN = [160, 160, 20, 20]
+EVEN = [90, 90, 90, 90]
+N_SAMPLES = sum(UNEVEN)
+LIMIT = 44  # a cluster of 20 has 5 of 90 samples in a ballot, hardly ever more than 11
+
+
+def points() -> tuple[Tensor, Tensor]:
+    """Return points of an uneven filter, three even and looser ones, and a dead one; the groups."""
+    uneven, group = separated(UNEVEN, seed=1, spread=0.02)
+    even, _ = separated(EVEN, seed=2, spread=0.2, n_problems=3)
+    return torch.cat([uneven, even, torch.zeros(1, N_SAMPLES, 2)]), group
+
+
+def voted(**options: Any) -> Votes:
+    defaults: dict[str, Any] = {
+        "criteria": AnomalyCriteria(small_cluster_size=LIMIT), "votes": 9, "max_clusters": 4,
+    }  # fmt: skip
+    return vote(points()[0], torch.ones(5), [5], **{**defaults, **options})
+
+
+def test_the_planted_filter_wins_every_vote_and_no_other_wins_one() -> None:
+    result = voted()
+    assert result.share.tolist() == [1.0, 0.0, 0.0, 0.0, 0.0]
+    assert result.is_anomaly.tolist() == [True, False, False, False, False]
+
+
+def test_isolated_are_the_samples_of_the_small_clusters_that_were_drawn() -> None:
+    result = voted(votes=20)
+    group = points()[1]
+    assert torch.equal(result.isolated[0], group >= 2)  # 20 quarters leave hardly a sample out
+    assert not result.isolated[1:].any()
+    one = voted(votes=1).isolated[0]
+    assert 0 < int(one.sum()) < int((group >= 2).sum())
+    assert not one[group < 2].any()
+
+
+def test_a_fraction_as_lambda_means_the_same_as_the_count_that_it_makes() -> None:
+    fraction = voted(criteria=AnomalyCriteria(small_cluster_size=LIMIT / N_SAMPLES))
+    assert torch.equal(fraction.share, voted().share)
+
+
+def test_a_majority_is_more_than_half() -> None:
+    result = Votes(torch.tensor([0.5, 0.51, 0.0]), torch.zeros(3, 1, dtype=torch.bool))
+    assert result.is_anomaly.tolist() == [False, True, False]
+
+
+def test_layers_are_judged_apart() -> None:
+    # Alone in its layer a filter is its own mean: its index does not exceed it.
+    alone = vote(
+        points()[0],
+        torch.ones(5),
+        [1, 4],
+        criteria=AnomalyCriteria(small_cluster_size=LIMIT),
+        votes=3,
+        max_clusters=4,
+    )
+    assert alone.share[0] == 0.0
+
+
+def test_an_inactive_filter_wins_no_vote() -> None:
+    activation = torch.tensor([0.01, 1.0, 1.0, 1.0, 1.0])
+    result = vote(
+        points()[0], activation, [5], criteria=AnomalyCriteria(small_cluster_size=LIMIT), votes=3,
+        max_clusters=4,
+    )  # fmt: skip
+    assert result.share[0] == 0.0
+
+
+def test_the_same_seed_draws_the_same_parts_and_leaves_the_global_state() -> None:
+    state = torch.get_rng_state()
+    first, second, other = voted(votes=1), voted(votes=1), voted(votes=1, seed=1)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(first.isolated, second.isolated)
+    assert not torch.equal(first.isolated, other.isolated)
+
+
+@pytest.mark.parametrize(
+    ("n_samples", "max_clusters", "size"),
+    [(1000, 14, 250), (100, 14, 56), (40, 14, 40), (83, 5, 21), (10, 2, 8)],
+)
+def test_a_ballot_is_a_quarter_or_what_the_fits_need(
+    n_samples: int, max_clusters: int, size: int
+) -> None:
+    assert ballot_size(n_samples, max_clusters) == size

@@ -1,0 +1,143 @@
+"""TensorBoard's dashboard of chosen curves, and its projector."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch.loggers import TensorBoardLogger
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.custom_scalar import layout_pb2
+from tensorboard.util import tensor_util
+from test_gallery import Accurate
+from watched import LAYERS, TinyNet, fit, watch
+
+from filterwatch.visuals import Pictures
+from filterwatch.visuals.tensorboard import scalar_layout
+
+TAGS = [
+    "train_loss_step",
+    "train_loss_epoch",
+    "val_loss",
+    "val_acc",
+    "anomaly_filters",
+    "anomaly_filters_distinct",
+    "anomaly_filters_seconds",
+    "anomaly_filters_by_layer/network.0",
+    "anomaly_filters_by_layer/network.01",
+    "anomaly_filters_by_layer/loss.accumulator",
+]
+
+
+def charts(directory: Path) -> dict[str, dict[str, list[str]]]:
+    """Return the layout in a log directory: dashboard to chart to regular expressions."""
+    written = next(directory.rglob("events*")).parent
+    events = EventAccumulator(str(written)).Reload()
+    found = events.Tensors("custom_scalars__config__")
+    assert len(found) == 1
+    layout = layout_pb2.Layout.FromString(tensor_util.make_ndarray(found[0].tensor_proto).item())
+    return {
+        category.title: {chart.title: list(chart.multiline.tag) for chart in category.chart}
+        for category in layout.category
+    }
+
+
+def shown(patterns: list[str]) -> list[str]:
+    """Return the tags that a chart shows; TensorBoard matches from the beginning."""
+    return [tag for tag in TAGS if any(re.match(pattern, tag) for pattern in patterns)]
+
+
+def test_charts_show_what_their_titles_say() -> None:
+    layers = ["network.0", "loss.accumulator"]
+    layout = scalar_layout(True, True, {"anomaly_filters": layers})
+    overview = {title: shown(tags) for title, (_, tags) in layout["Overfitting"].items()}
+    assert overview == {
+        "loss": ["train_loss_epoch", "val_loss"],
+        "accuracy": ["val_acc"],
+        "anomaly_filters": ["anomaly_filters", "anomaly_filters_distinct"],
+    }
+    by_layer = {
+        title: shown(tags) for title, (_, tags) in layout["Anomaly filters by layer"].items()
+    }
+    assert by_layer == {
+        "network.0 … loss.accumulator": [
+            "anomaly_filters_by_layer/network.0",
+            "anomaly_filters_by_layer/loss.accumulator",
+        ]
+    }
+
+
+def test_a_metric_that_there_is_not_has_no_chart() -> None:
+    assert list(scalar_layout(False, False, {"n": ["a"]})["Overfitting"]) == ["n"]
+
+
+def test_many_layers_are_spread_over_charts() -> None:
+    names = [f"layer{number}" for number in range(16)]
+    by_layer = scalar_layout(True, True, {"n": names})["Anomaly filters by layer"]
+    assert [len(tags) for _, tags in by_layer.values()] == [5, 5, 6]
+    assert list(by_layer) == ["layer0 … layer4", "layer5 … layer9", "layer10 … layer15"]
+
+
+def test_one_layout_for_a_run_with_two_callbacks(tmp_path: Path) -> None:
+    pictures = Pictures(n_filters=0, n_samples=0)
+    first = watch(prefix="first_", layers=["network.[0-2]"], pictures=pictures)
+    second = watch(prefix="second_", layers=["network.[34]"], pictures=pictures)
+    callbacks = [watch(pictures=False), first, second]
+    fit(*callbacks, module=Accurate(), logger=TensorBoardLogger(tmp_path), log_every_n_steps=1)
+    found = charts(tmp_path)
+    counts = ["first_anomaly_filters", "second_anomaly_filters"]
+    assert list(found["Overfitting"]) == ["loss", "accuracy", *counts]
+    assert list(found["Anomaly filters by layer"]) == [
+        "first_anomaly_filters: network.0 … network.2",
+        "second_anomaly_filters: network.3 … network.4",
+    ]
+
+
+def test_the_layout_matches_what_is_logged(tmp_path: Path) -> None:
+    callback = watch(pictures=Pictures(n_filters=0, n_samples=0))
+    logger = TensorBoardLogger(tmp_path)
+    fit(callback, module=Accurate(), logger=logger, log_every_n_steps=1)
+    written = next(tmp_path.rglob("events*")).parent
+    tags = EventAccumulator(str(written)).Reload().Tags()["scalars"]
+    found = {
+        title: [tag for tag in tags if any(re.match(pattern, tag) for pattern in patterns)]
+        for category in charts(tmp_path).values()
+        for title, patterns in category.items()
+    }
+    assert {title: set(names) for title, names in found.items()} == {
+        "loss": {"val_loss", "train_loss_epoch"},
+        "accuracy": {"val_accuracy"},
+        "anomaly_filters": {"anomaly_filters", "anomaly_filters_distinct"},
+        "network.0 … network.4": {f"anomaly_filters_by_layer/{name}" for name in LAYERS},
+    }
+
+
+def test_the_projector_shows_points_with_their_images(tmp_path: Path) -> None:
+    projector = ("network.3", 4)
+    callback = watch(pictures=Pictures(n_filters=0, n_samples=0, projector=projector))
+    reports: list[Any] = []
+
+    class Net(TinyNet):
+        def on_train_end(self) -> None:
+            reports.append(callback.report)
+
+    fit(callback, module=Net(), logger=TensorBoardLogger(tmp_path), log_every_n_steps=1)
+    config = next(tmp_path.rglob("projector_config.pbtxt"))
+    text = config.read_text()
+    assert 'tensor_name: "network.3, channel 4:00007"' in text
+    folder = config.parent / re.findall(r'tensor_path: "(.*)/tensors.tsv"', text)[0]
+    points = np.loadtxt(folder / "tensors.tsv")
+    expected = reports[0].layers["network.3"].points[4].numpy()
+    assert np.allclose(points[:, :2], expected)
+    assert (points[:, 2] == 0).all()
+    rows = (folder / "metadata.tsv").read_text().splitlines()
+    assert rows[0] == "sample\tcluster\tlabel\tprediction"
+    clusters = [int(row.split("\t")[1]) for row in rows[1:]]
+    assert clusters == reports[0].layers["network.3"].labels[4].tolist()
+    assert callback.probe_indices is not None
+    assert [row.split("\t")[0] for row in rows[1:]] == [f"#{at}" for at in callback.probe_indices]
+    with Image.open(folder / "sprite.png") as sprite:
+        assert sprite.size == (280, 280)  # 7 by 7 of 40 pixels hold 40 samples
