@@ -270,7 +270,7 @@ def test_only_once_a_loss_has_risen() -> None:
 def test_only_once_the_count_has_risen(monkeypatch: pytest.MonkeyPatch) -> None:
     action = MaskFilters(max_fraction=0.5, when="count", rise=1.5, start_epoch=1)
     callback = watch(action=action, criteria=LENIENT)
-    counts = iter([1, 10, 10, 10, 40])  # their means over three probes from epoch 1 on rise last
+    counts = iter([1, 10, 10, 10, 40])  # their mean over three probes rises with the last
     add = type(callback.record).add
 
     def counted(record: Any, *args: Any) -> None:

@@ -56,8 +56,8 @@ def test_the_table_has_means_spreads_and_paired_differences(benchmark: Any) -> N
 
 def test_the_table_of_stops(benchmark: Any) -> None:
     counts = [*[0, 12, 25, 28, 30], *[25] * 6, *[50] * 6]
-    assert benchmark.stopped_epoch(counts[:11]) is None
-    assert benchmark.stopped_epoch(counts) == 13
+    assert benchmark.stopped_epoch(counts[:13]) is None
+    assert benchmark.stopped_epoch(counts) == 14
     assert benchmark.stopping(CELLS[:1]).splitlines()[-1] == "| none | 0 | 1 | none |"
 
 

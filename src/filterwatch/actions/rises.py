@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 
 def smoothed(values: Sequence[float], window: int) -> list[float]:
-    """Return the mean of each value and those before it, up to ``window`` of them."""
-    means = []
-    for end in range(1, len(values) + 1):
-        part = values[max(0, end - window) : end]
-        means.append(sum(part) / len(part))
-    return means
+    """Return the mean over each ``window`` values in a row; nothing before there are so many.
+
+    Means of fewer would jump more, and a minimum among them be too low.
+    """
+    return [sum(values[end - window : end]) / window for end in range(window, len(values) + 1)]
 
 
 def has_risen(

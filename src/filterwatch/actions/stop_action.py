@@ -19,7 +19,8 @@ class StopTraining(Action):
     The count also rises in early learning, from next to nothing, with no overfitting near; and its
     level says nothing between runs. So what counts is its rise within a run, from ``start_epoch``
     on: the mean over the last ``window`` probes must exceed its own minimum by a factor *and* by a
-    number of maps, in ``patience`` probes in a row.
+    number of maps, in ``patience`` probes in a row. Counts jump from epoch to epoch, by a third and
+    more: the defaults tell one overfitting run on digits from a regularised one, and may fail.
 
     Works beside Lightning's ``EarlyStopping``: whichever is first stops. ``min_epochs`` of the
     Trainer is respected.
@@ -48,7 +49,7 @@ class StopTraining(Action):
         rise: float = 1.25,
         min_rise: int = 5,
         patience: int = 3,
-        window: int = 3,
+        window: int = 5,
     ) -> None:
         self.start_epoch = start_epoch
         self.rise = rise
@@ -73,7 +74,7 @@ class StopTraining(Action):
         return (
             f"the anomaly filters, {counts[-1]:.1f} on average over {self.window} probes, have "
             f"stayed above {self.rise} times their minimum of {lowest:.1f} since epoch "
-            f"{watched[counts.index(lowest)]['epoch']} for {self.patience} probes"
+            f"{watched[counts.index(lowest) + self.window - 1]['epoch']} for {self.patience} probes"
         )
 
     def judge(self, watch: Watch, report: AnomalyReport, epoch: int) -> None:
