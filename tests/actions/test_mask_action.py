@@ -196,7 +196,7 @@ class Acquitted(MaskThese):
 
     def judge(self, watch: Watch, report: AnomalyReport, epoch: int) -> None:
         if epoch >= 1:
-            self.criteria = AnomalyCriteria(small_cluster_size=1, small_cluster_ratio=1.0)
+            self.criteria = AnomalyCriteria(small_cluster_size=1, small_cluster_ratio=0.99)
         super().judge(watch, report, epoch)
 
 

@@ -8,7 +8,8 @@ import pytest
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
-from watched import FAST, TinyNet, fit, watch
+from torchmetrics import MeanMetric
+from watched import FAST, TinyNet, fit, loader, trainer, watch
 
 from filterwatch.callbacks import AnomalyFilterCallback
 
@@ -81,3 +82,29 @@ def test_a_forward_that_logs() -> None:
     callback = watch()
     fit(callback, module=Talkative())
     assert len(callback.history) == 2
+
+
+class Counting(TinyNet):
+    """Logs and counts in every forward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.brightness = MeanMetric()
+
+    def forward(self, images: Tensor) -> Any:
+        maps = self.network[0](images)
+        self.brightness.update(maps.abs().mean())  # reads a flag out of a tensor
+        self.log("seen", maps.mean(), on_step=False, on_epoch=True)
+        return super().forward(images)
+
+
+def test_what_a_forward_logs_and_counts_is_that_of_training_alone() -> None:
+    def trained(callbacks: list[Any]) -> tuple[float, float, float]:
+        torch.manual_seed(0)
+        module = Counting()
+        fitted = trainer(*callbacks)
+        fitted.fit(module, loader(), loader(seed=1))
+        seen = float(fitted.callback_metrics["seen"])
+        return seen, float(module.brightness.compute()), float(module.brightness._update_count)
+
+    assert trained([watch()]) == trained([])

@@ -121,3 +121,25 @@ def test_nothing_stays_behind_in_the_model() -> None:
         assert not module._forward_hooks
         assert not module._forward_pre_hooks
         assert not module._forward_hooks_always_called
+
+
+class Guarded(nn.Module):
+    """Looks at values on the way."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.relu = nn.ReLU()
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.conv(images)
+        if maps.isnan().any() or maps.abs().max().item() > 1e6:
+            raise FloatingPointError
+        values, _ = maps.flatten(1).topk(3, dim=1)
+        return self.relu(maps) + 0 * values.sum()
+
+
+def test_a_forward_that_reads_values_out_of_tensors() -> None:
+    report = detect(Guarded())
+    assert list(report.layers) == ["conv", "relu"]
+    assert report.layers["relu"].sources[0] == ("conv", 0)

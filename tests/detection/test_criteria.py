@@ -202,3 +202,8 @@ def test_a_filter_that_answers_to_one_sample_does_not_set_the_layers_mean() -> N
     assert flagged.tolist() == [True, True, False]
     assert float(mean_index(ch_index[:1], sizes[:1])) == 5e14
     assert mean_index(torch.full((2,), torch.nan), sizes[:2]).isnan()
+
+
+def test_a_ratio_that_can_never_be_exceeded_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"small_cluster_ratio .* got 1\.0"):
+        AnomalyCriteria(small_cluster_ratio=1.0)

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+from torchmetrics import Metric
 
 
 @contextmanager
@@ -41,8 +43,44 @@ def run_step(trainer: Trainer, pl_module: LightningModule, batch: Any, step: Ste
     batch = trainer.precision_plugin.convert_input(batch)
     batch = pl_module._on_before_batch_transfer(batch, dataloader_idx=0)
     batch = trainer.strategy.batch_to_device(batch, dataloader_idx=0)
-    with trainer.precision_plugin.forward_context():
+    with trainer.precision_plugin.forward_context(), _silent(pl_module):
         return step(pl_module, batch)
+
+
+@contextmanager
+def _silent(pl_module: LightningModule) -> Iterator[None]:
+    """Let a forward pass that logs, or counts in a metric of its own, leave nothing behind."""
+    metrics = [module for module in pl_module.modules() if isinstance(module, Metric)]
+    kept = [(metric, _state(metric)) for metric in metrics]
+    names = ("log", "log_dict")
+    own = {name: pl_module.__dict__[name] for name in names if name in pl_module.__dict__}
+    for name in names:
+        pl_module.__dict__[name] = _nothing
+    try:
+        yield
+    finally:
+        for name in names:
+            pl_module.__dict__.pop(name, None)
+        pl_module.__dict__.update(own)
+        for metric, state in kept:
+            metric.__dict__.update(state)
+
+
+def _state(metric: Metric) -> dict[str, Any]:
+    """Return copies of what a metric has accumulated: a tensor or a list of tensors each."""
+    state: dict[str, Any] = {}
+    for name in metric._defaults:
+        value = getattr(metric, name)
+        state[name] = value.clone() if isinstance(value, Tensor) else list(value)
+    counters = ("_update_count", "_computed", "_forward_cache")
+    return {
+        **state,
+        **{name: metric.__dict__[name] for name in counters if name in metric.__dict__},
+    }
+
+
+def _nothing(*arguments: object, **options: object) -> None:
+    """Take the place of `LightningModule.log`."""
 
 
 def tried_step(trainer: Trainer, pl_module: LightningModule, step: Step) -> Callable[[Any], object]:

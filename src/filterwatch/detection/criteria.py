@@ -61,6 +61,12 @@ class AnomalyCriteria:
                     f"{field.name} must be a finite number of at least 0, or None to switch the "
                     f"criterion off, got {value!r}"
                 )
+        if self.small_cluster_ratio is not None and self.small_cluster_ratio >= 1:
+            raise ValueError(
+                f"small_cluster_ratio is a share of a filter's clusters, got "
+                f"{self.small_cluster_ratio!r}: from 1 on nothing is ever flagged; use None to "
+                "switch the criterion off"
+            )
         size = self.small_cluster_size
         if isinstance(size, int) and size < 1:
             raise ValueError(

@@ -81,16 +81,19 @@ class Provenance:
         if name in MOVEMENT:
             self._replay(func, args, kwargs, output)
             return
-        result = next(leaf for leaf in tree_flatten(output)[0] if isinstance(leaf, Tensor))
+        results = [leaf for leaf in tree_flatten(output)[0] if isinstance(leaf, Tensor)]
+        if not results:  # a number was read out of a tensor
+            return
+        for other in results[1:]:
+            self._remember(other, self._unknown(other))
+        result = results[0]
         if name in CHANNELWISE or is_batch_norm(name):
             tags = self._channelwise(tensors[0], result)
         elif torch.Tag.pointwise in func.tags:
             tags = self._pointwise(name, tensors, result)
         else:
             tags = None
-        if tags is None:
-            tags = torch.full((1,) * result.ndim, UNKNOWN).expand(result.shape)
-        self._remember(result, tags)
+        self._remember(result, self._unknown(result) if tags is None else tags)
 
     def _remember(self, tensor: Tensor, tags: Tensor) -> None:
         self._shadows[id(tensor)] = (tensor, tags)
@@ -98,6 +101,10 @@ class Provenance:
     def _tags(self, tensor: Tensor) -> Tensor:
         if self.tracks(tensor):
             return self._shadows[id(tensor)][1]
+        return self._unknown(tensor)
+
+    @staticmethod
+    def _unknown(tensor: Tensor) -> Tensor:
         return torch.full((1,) * tensor.ndim, UNKNOWN).expand(tensor.shape)
 
     def _replay(self, func: Any, args: Any, kwargs: Any, output: Any) -> None:
