@@ -25,11 +25,12 @@ Flagged = set[tuple[str, int]]
 
 def rows(setting: Setting) -> list[Row]:
     """Return the rows of every configuration."""
-    return [
-        row
-        for name, options in _CONFIGURATIONS.items()
-        for row in _configuration(setting, name, options)
-    ]
+    with threads(1):
+        return [
+            row
+            for name, options in _CONFIGURATIONS.items()
+            for row in _configuration(setting, name, options)
+        ]
 
 
 def _configuration(setting: Setting, name: str, options: dict[str, int]) -> list[Row]:
@@ -46,8 +47,7 @@ def _configuration(setting: Setting, name: str, options: dict[str, int]) -> list
     ]
     seeds = [flagged(probe, seed) for seed in range(_DRAWS)]
     draws = [flagged(part) for part in parts]
-    with threads(1):
-        cost = seconds(lambda: flagged(probe), repeats=2)
+    cost = seconds(lambda: flagged(probe), repeats=1)
     return [
         informs(
             f"{name}: filters flagged on the whole probe, cost",

@@ -14,8 +14,8 @@ from benchmarks.setting import Setting, quiet_trainer
 from filterwatch.callbacks import AnomalyFilterCallback
 from filterwatch.models import ImageClassifier
 
-_ROUNDS = 3
-_EPOCHS = 5
+_ROUNDS = 2
+_EPOCHS = 4
 
 
 class EpochTimes(Callback):

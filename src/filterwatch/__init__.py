@@ -3,6 +3,7 @@
 from importlib.metadata import version
 
 from filterwatch.actions import MaskFilters, StopTraining, mask_filters
+from filterwatch.callbacks import AnomalyFilterCallback
 from filterwatch.detection import (
     AnomalyCriteria,
     AnomalyFilter,
@@ -18,6 +19,7 @@ __version__ = version("filterwatch")
 __all__ = [
     "AnomalyCriteria",
     "AnomalyFilter",
+    "AnomalyFilterCallback",
     "AnomalyReport",
     "Clusterings",
     "LayerReport",

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib import import_module, metadata
 from typing import NamedTuple
 
@@ -62,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="filterwatch",
         description="Watch a CNN's filters while it trains.",
         epilog="filterwatch COMMAND --help describes a command's own arguments.",
+        formatter_class=partial(argparse.HelpFormatter, max_help_position=30),  # names in one line
     )
     version = metadata.version("filterwatch")
     parser.add_argument("--version", action="version", version=f"filterwatch {version}")

@@ -27,7 +27,7 @@ def maps(*, n_filters: int = 5, side: int = 6, dtype: torch.dtype = torch.float6
 
 def reduction(**options: Any) -> LayerReduction:
     defaults = {"n_samples": N_SAMPLES, "pca": "filter", "rank": None, "group_bytes": 2**24}
-    return LayerReduction(**{**defaults, "seed": 0, **options})
+    return LayerReduction(**{**defaults, **options})
 
 
 def reduced(batches: Any, **options: Any) -> Reduced:

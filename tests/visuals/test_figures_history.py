@@ -31,7 +31,10 @@ def curves(figure: Figure) -> dict[str, Line2D]:
 def test_layers_down_and_epochs_across() -> None:
     axes = layers_figure(HISTORY).axes[0]
     assert np.array_equal(axes.images[0].get_array(), [[1, 0, 4], [2, 5, 0]])  # type: ignore[arg-type]
-    assert [label.get_text() for label in axes.get_yticklabels()] == ["a", "b"]
+    assert [(text.get_text(), text.get_position()[1]) for text in axes.texts] == [
+        ("a", 0),
+        ("b", 1),
+    ]
     assert [label.get_text() for label in axes.get_xticklabels()] == ["0", "3", "6"]
     assert axes.images[0].get_clim() == (0, 5)
 
@@ -54,7 +57,7 @@ def test_many_layers_and_epochs_still_fit() -> None:
     ]
     figure = layers_figure(history)
     axes = figure.axes[0]
-    assert len(axes.get_yticks()) <= 48
+    assert 40 <= len(axes.texts) <= 48
     assert len(axes.get_xticks()) <= 16
     pixels = render(figure)
     assert pixels.shape[0] < 1200

@@ -65,8 +65,9 @@ def detect_anomaly_filters(
         votes: 0 judges the clustering of the whole probe, as the paper does. Otherwise that many
             random quarters of the probe are clustered too, and a filter is an anomaly filter when
             most of them flag it: 16 votes flag much the same filters on another draw of the
-            probe, for three to four times the price.
-        seed: Seed of everything random inside.
+            probe, for three times the price.
+        seed: Seed of what is drawn at random: the quarters that vote, and whatever a model draws
+            in evaluation mode. Components and clusterings start from the same place each time.
         batch_size: Images per forward pass, where the probe is one tensor.
         memory_budget: Bytes that the maps kept between batches may take; beside it come the model's
             own maps. Layers that do not fit are kept as a truncated factorisation of their maps.
@@ -122,7 +123,6 @@ def detect_anomaly_filters(
             pca=pca,
             rank=ranks[name],
             group_bytes=memory_budget // _GROUPS,
-            seed=seed,
         )
         for name in found
     }

@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 
 from filterwatch.detection.fused_kmeans import FAST_MATH, Array
-from filterwatch.detection.fused_pca import BLOCK, advance, next_block, rayleigh_ritz
+from filterwatch.detection.fused_pca import BLOCK, advance, dots_of_four, next_block, rayleigh_ritz
 
 # Columns centred at once: a strip of 128 samples fills half of a second-level cache.
 _STRIP = 512
@@ -27,27 +27,9 @@ def _add_products(strip: Array, width: int, products: Array) -> None:
         x0, x1, x2, x3 = strip[i], strip[i + 1], strip[i + 2], strip[i + 3]
         for j in range(0, i + 4, 4):
             y0, y1, y2, y3 = strip[j], strip[j + 1], strip[j + 2], strip[j + 3]
-            s00 = s01 = s02 = s03 = s10 = s11 = s12 = s13 = np.float32(0.0)
-            s20 = s21 = s22 = s23 = s30 = s31 = s32 = s33 = np.float32(0.0)
-            for d in range(width):
-                p0, p1, p2, p3 = x0[d], x1[d], x2[d], x3[d]
-                q0, q1, q2, q3 = y0[d], y1[d], y2[d], y3[d]
-                s00 += p0 * q0
-                s01 += p0 * q1
-                s02 += p0 * q2
-                s03 += p0 * q3
-                s10 += p1 * q0
-                s11 += p1 * q1
-                s12 += p1 * q2
-                s13 += p1 * q3
-                s20 += p2 * q0
-                s21 += p2 * q1
-                s22 += p2 * q2
-                s23 += p2 * q3
-                s30 += p3 * q0
-                s31 += p3 * q1
-                s32 += p3 * q2
-                s33 += p3 * q3
+            s00, s01, s02, s03, s10, s11, s12, s13, s20, s21, s22, s23, s30, s31, s32, s33 = (
+                dots_of_four(x0, x1, x2, x3, y0, y1, y2, y3, width)
+            )
             r0, r1, r2, r3 = products[i], products[i + 1], products[i + 2], products[i + 3]
             r0[j] += s00
             r0[j + 1] += s01

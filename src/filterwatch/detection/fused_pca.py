@@ -67,6 +67,43 @@ def condition(
         variance[problem] = squares
 
 
+@njit(inline="always", fastmath=FAST_MATH)
+def dots_of_four(
+    x0: Array,
+    x1: Array,
+    x2: Array,
+    x3: Array,
+    v0: Array,
+    v1: Array,
+    v2: Array,
+    v3: Array,
+    width: int,
+) -> tuple[Any, ...]:
+    """Return the sixteen dot products of four rows with four vectors, row after row."""
+    s00 = s01 = s02 = s03 = s10 = s11 = s12 = s13 = np.float32(0.0)
+    s20 = s21 = s22 = s23 = s30 = s31 = s32 = s33 = np.float32(0.0)
+    for d in range(width):
+        p0, p1, p2, p3 = x0[d], x1[d], x2[d], x3[d]
+        q0, q1, q2, q3 = v0[d], v1[d], v2[d], v3[d]
+        s00 += p0 * q0
+        s01 += p0 * q1
+        s02 += p0 * q2
+        s03 += p0 * q3
+        s10 += p1 * q0
+        s11 += p1 * q1
+        s12 += p1 * q2
+        s13 += p1 * q3
+        s20 += p2 * q0
+        s21 += p2 * q1
+        s22 += p2 * q2
+        s23 += p2 * q3
+        s30 += p3 * q0
+        s31 += p3 * q1
+        s32 += p3 * q2
+        s33 += p3 * q3
+    return s00, s01, s02, s03, s10, s11, s12, s13, s20, s21, s22, s23, s30, s31, s32, s33
+
+
 @njit(cache=True, fastmath=FAST_MATH, nogil=True)
 def advance(x: Array, step: int, block: Array, scores: Array, image: Array) -> None:
     """Fill the scores [N, b] of every ``step``-th row on the block [b, D], and its image [b, D]."""
@@ -77,27 +114,9 @@ def advance(x: Array, step: int, block: Array, scores: Array, image: Array) -> N
         x0, x1, x2, x3 = x[at * step], x[(at + 1) * step], x[(at + 2) * step], x[(at + 3) * step]
         for j in range(0, block.shape[0], 4):
             v0, v1, v2, v3 = block[j], block[j + 1], block[j + 2], block[j + 3]
-            s00 = s01 = s02 = s03 = s10 = s11 = s12 = s13 = np.float32(0.0)
-            s20 = s21 = s22 = s23 = s30 = s31 = s32 = s33 = np.float32(0.0)
-            for d in range(width):
-                p0, p1, p2, p3 = x0[d], x1[d], x2[d], x3[d]
-                q0, q1, q2, q3 = v0[d], v1[d], v2[d], v3[d]
-                s00 += p0 * q0
-                s01 += p0 * q1
-                s02 += p0 * q2
-                s03 += p0 * q3
-                s10 += p1 * q0
-                s11 += p1 * q1
-                s12 += p1 * q2
-                s13 += p1 * q3
-                s20 += p2 * q0
-                s21 += p2 * q1
-                s22 += p2 * q2
-                s23 += p2 * q3
-                s30 += p3 * q0
-                s31 += p3 * q1
-                s32 += p3 * q2
-                s33 += p3 * q3
+            s00, s01, s02, s03, s10, s11, s12, s13, s20, s21, s22, s23, s30, s31, s32, s33 = (
+                dots_of_four(x0, x1, x2, x3, v0, v1, v2, v3, width)
+            )
             t0, t1, t2, t3 = scores[at], scores[at + 1], scores[at + 2], scores[at + 3]
             t0[j], t0[j + 1], t0[j + 2], t0[j + 3] = s00, s01, s02, s03
             t1[j], t1[j + 1], t1[j + 2], t1[j + 3] = s10, s11, s12, s13

@@ -41,19 +41,15 @@ class LayerReduction:
             for all maps of the layer.
         rank: Rank of the factorisation; ``None`` to keep maps whole.
         group_bytes: Largest size of a group of filters reduced together.
-        seed: Seed of the principal component analysis.
 
     Attributes:
         n_samples: Number of samples in the probe.
     """
 
-    def __init__(
-        self, *, n_samples: int, pca: PCA, rank: int | None, group_bytes: int, seed: int
-    ) -> None:
+    def __init__(self, *, n_samples: int, pca: PCA, rank: int | None, group_bytes: int) -> None:
         self.n_samples = n_samples
         self._pca = pca
         self._group_bytes = group_bytes
-        self._seed = seed
         self._factors = None if rank is None else TruncatedFactors(rank)
         self._maps: Tensor | None = None
         self._shape: tuple[int, int] | None = None
@@ -124,9 +120,7 @@ class LayerReduction:
             if not self._is_finite():
                 return
             points.append(
-                self._reduce_group(own)
-                if self._pca == "layer"
-                else project(own, conditioned, seed=self._seed)
+                self._reduce_group(own) if self._pca == "layer" else project(own, conditioned)
             )
         self._points = torch.cat(points)
 
@@ -135,7 +129,6 @@ class LayerReduction:
         result = project_few(
             rows.transpose(0, 1) if samples_first else rows,
             samples_first=samples_first,
-            seed=self._seed,
         )
         if result is None:
             return False
@@ -145,9 +138,9 @@ class LayerReduction:
     def _reduce_group(self, rows: Tensor) -> Tensor:
         """Reduce [C, N, D] to points [C, N, 2], overwriting them."""
         if self._pca == "filter":
-            return principal_components(rows, seed=self._seed)[0]
+            return principal_components(rows)[0]
         together = rows.reshape(1, -1, rows.shape[2])
-        return principal_components(together, seed=self._seed)[0].view(*rows.shape[:2], 2)
+        return principal_components(together)[0].view(*rows.shape[:2], 2)
 
     def _filters_at_once(self, rows: Tensor) -> int:
         limit = self._group_bytes

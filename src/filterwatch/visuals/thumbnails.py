@@ -50,6 +50,7 @@ class Thumbnails:
     predictions: Tensor | None = None
     _starts: list[int] = field(init=False, repr=False)
     _labels: list[Tensor | None] = field(init=False, repr=False)
+    _in_unit_range: dict[int, bool] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         sizes = [len(find_images(batch)) for batch in self.batches]
@@ -73,9 +74,15 @@ class Thumbnails:
 
     def image(self, sample: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """Return the pixels [h, w, 3] of a sample."""
-        batch, place = self._locate(sample)
-        images = find_images(batch)
-        return _pixels(images[place], _range(images), self.mean, self.std)
+        at = bisect_right(self._starts, sample) - 1
+        images = find_images(self.batches[at])
+        if at not in self._in_unit_range:  # looking through a batch may take long
+            lowest, highest = torch.aminmax(images)
+            self._in_unit_range[at] = bool(lowest >= 0) and bool(highest <= 1)
+        image = images[sample - self._starts[at]]
+        if self._in_unit_range[at]:
+            return _pixels(image)  # it was never normalised
+        return _pixels(_denormalised(image, self.mean, self.std))
 
     def name(self, sample: int) -> str:
         """Return what to find a sample by: its index in its data set, else in the probe."""
@@ -147,10 +154,6 @@ class Thumbnails:
         # Without either, any vector of features would pass for logits.
         return labels is not None and int(labels.max()) < outputs.shape[1] > 1
 
-    def _locate(self, sample: int) -> tuple[Any, int]:
-        at = bisect_right(self._starts, sample) - 1
-        return self.batches[at], sample - self._starts[at]
-
     def _class(self, number: int) -> str:
         known = self.class_names is not None and 0 <= number < len(self.class_names)
         return self.class_names[number] if known and self.class_names else str(number)
@@ -181,28 +184,21 @@ def find_labels(batch: Any) -> Tensor | None:
     return None
 
 
-def _range(images: Tensor) -> tuple[float, float]:
-    lowest, highest = torch.aminmax(images)
-    return float(lowest), float(highest)
+def _denormalised(
+    image: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> Tensor:
+    """Undo an image's normalisation where it is known; else let it span the whole range."""
+    if mean is not None and std is not None and len(mean) == len(std) == len(image):
+        scale, offset = (torch.tensor(values).view(-1, 1, 1) for values in (std, mean))
+        return image * scale + offset
+    image = image - image.min()
+    return image / image.max().clamp(min=1e-12)
 
 
-def _pixels(
-    image: Tensor,
-    batch_range: tuple[float, float],
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Undo what was done to an image [C, H, W] for the network, as far as that is known."""
-    image = image.detach().float().cpu()
-    channels = len(image)
-    if not (batch_range[0] >= 0 and batch_range[1] <= 1):  # else it was never normalised
-        if mean is not None and std is not None and len(mean) == len(std) == channels:
-            scale, offset = (torch.tensor(values).view(-1, 1, 1) for values in (std, mean))
-            image = image * scale + offset
-        else:
-            image = image - image.min()
-            image = image / image.max().clamp(min=1e-12)
-    if channels != 3:
+def _pixels(image: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Return an image [C, H, W] of values from 0 to 1 as pixels, small and in colour."""
+    image = image.detach().float()
+    if len(image) != 3:
         image = image.mean(0, keepdim=True).expand(3, -1, -1)
     shrink = _LARGEST / max(image.shape[1:])
     if shrink < 1:

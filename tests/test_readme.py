@@ -1,0 +1,138 @@
+"""The README says what is true: its snippets run, its commands parse, its tables are complete."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shlex
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import lightning.pytorch
+import pytest
+import torch
+from lightning.pytorch import LightningDataModule, Trainer
+from watched import TinyNet, loader
+
+from filterwatch import AnomalyCriteria, AnomalyFilterCallback
+from filterwatch.analysis.arguments import build_parser
+from filterwatch.cli import COMMANDS, main
+from filterwatch.experiments.cli import EXPERIMENTS
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+COMMAND_LINES = sorted(
+    {
+        line.strip()
+        for page in PAGES
+        for line in re.findall(r"^    filterwatch .*$", page.read_text(encoding="utf-8"), re.M)
+    }
+)
+
+
+class TinyData(LightningDataModule):
+    def train_dataloader(self) -> Any:
+        return loader(seed=1)
+
+    def val_dataloader(self) -> Any:
+        return loader()
+
+
+class HastyTrainer(Trainer):
+    """Whatever it is asked for, it trains for one batch and writes nothing."""
+
+    fits: list[HastyTrainer]
+
+    def __init__(self, **options: Any) -> None:
+        quiet = {"fast_dev_run": True, "accelerator": "cpu", "enable_model_summary": False}
+        super().__init__(**{**options, **quiet, "enable_progress_bar": False})
+        self.fits.append(self)
+
+
+def test_every_snippet_runs_in_the_order_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    HastyTrainer.fits = []
+    monkeypatch.setattr(lightning.pytorch, "Trainer", HastyTrainer)
+    model = TinyNet()
+    namespace: dict[str, Any] = {
+        "model": model,
+        "network": model.network,
+        "datamodule": TinyData(),
+        "images": torch.cat([images for images, _ in loader()]),
+        "train_loader": loader(seed=1),
+        "val_loader": loader(),
+    }
+    snippets = re.findall(r"^```python\n(.*?)^```", README, re.M | re.S)
+    for snippet in snippets:
+        exec(compile(snippet, "README.md", "exec"), namespace)
+
+    assert len(snippets) >= 6
+    assert len(HastyTrainer.fits) == 2
+    for fitted in HastyTrainer.fits:
+        assert "anomaly_filters" in fitted.callback_metrics
+    assert namespace["report"].n_samples == 64
+    assert namespace["logits"].shape == (64, 4)
+    # An unusual module: its network is an attribute, its batch a dict.
+    module = SimpleNamespace(discriminator=model.network)
+    watch = namespace["DiscriminatorWatch"]()
+    assert watch.probe_step(module, {"real": namespace["images"]}).shape == (64, 4)
+
+
+@pytest.mark.parametrize("line", COMMAND_LINES)
+def test_every_command_parses(
+    line: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")
+    monkeypatch.setenv("PL_SEED_WORKERS", "0")
+    command, *arguments = shlex.split(line, comments=True)[1:]
+    if command == "fit":
+        with pytest.raises(SystemExit) as end:
+            main([command, *arguments, "--print_config"])
+        assert end.value.code == 0, capsys.readouterr().err
+    elif command in ("analyze", "compare"):
+        assert build_parser(command).parse_args(arguments).images == Path("data/test")
+    else:
+        assert command in COMMANDS
+        name = arguments[0]
+        assert name == "--help" or name in EXPERIMENTS
+        with pytest.raises(SystemExit) as end:
+            main([command, *arguments, "--help"])
+        assert end.value.code == 0
+
+
+def test_there_are_commands_of_every_kind() -> None:
+    commands = {shlex.split(line)[1] for line in COMMAND_LINES}
+    assert {"fit", "analyze", "compare", "reproduce"} <= commands
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_what_a_page_names_is_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?://|#)([^)#]+)", text)
+    assert not [link for link in links if not (page.parent / link).exists()]
+    named = re.findall(r"\b(?:configs|examples|benchmarks)/[\w/]+\.(?:yaml|py)", text)
+    assert not [name for name in named if not (ROOT / name).exists()]
+    headings = re.findall(r"^#+ (.*)$", text, re.M)
+    anchors = {re.sub(r"[^\w -]", "", title).lower().replace(" ", "-") for title in headings}
+    assert set(re.findall(r"\]\(#([^)]+)\)", text)) <= anchors
+
+
+def test_the_table_of_settings_is_the_callbacks_signature() -> None:
+    section = README.split("## Settings\n")[1].split("\n## ")[0]
+    rows = dict(re.findall(r"^\| `(\w+)` \| `?([^|`]*)`? \|", section, re.M))
+    parameters = inspect.signature(AnomalyFilterCallback).parameters
+    assert list(rows) == list(parameters)
+    assert rows.pop("criteria") == "AnomalyCriteria()"
+    assert AnomalyFilterCallback().criteria == AnomalyCriteria()
+    assert {name: eval(default) for name, default in rows.items()} == {
+        name: parameter.default for name, parameter in parameters.items() if name != "criteria"
+    }
+
+
+def test_the_table_of_metrics_is_what_is_logged() -> None:
+    section = README.split("## What is logged\n")[1].split("\n## ")[0]
+    rows = set(re.findall(r"^\| `([\w/<>]+)` \|", section, re.M))
+    metrics = AnomalyFilterCallback().record.metrics(["<layer>"])
+    assert rows == {*metrics, "masked_filters"}
