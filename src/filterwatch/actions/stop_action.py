@@ -20,7 +20,8 @@ class StopTraining(Action):
     level says nothing between runs. So what counts is its rise within a run, from ``start_epoch``
     on: the mean over the last ``window`` probes must exceed its own minimum by a factor *and* by a
     number of maps, in ``patience`` probes in a row. Counts jump from epoch to epoch, by a third and
-    more: the defaults tell one overfitting run on digits from a regularised one, and may fail.
+    more: the defaults keep that from stopping a run. Where the count does not rise with
+    overfitting, and there are such runs, nothing is stopped.
 
     Works beside Lightning's ``EarlyStopping``: whichever is first stops. ``min_epochs`` of the
     Trainer is respected.
