@@ -14,9 +14,7 @@ _DRAWS = 10
 _CONFIGURATIONS: dict[str, dict[str, int]] = {
     "default": {},
     "K to 20": {"max_clusters": 20},
-    "votes=8": {"votes": 8},
     "votes=16": {"votes": 16},
-    "votes=8, K to 20": {"votes": 8, "max_clusters": 20},
     "votes=16, K to 20": {"votes": 16, "max_clusters": 20},
 }
 
