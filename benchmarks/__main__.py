@@ -11,17 +11,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import lightning
-import numba
-import sklearn
-import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -77,13 +72,7 @@ def _save(path: Path, name: str, chosen: setting.Setting, rows: list[Row], durat
         "epochs": chosen.epochs,
         "duration_seconds": round(duration, 1),
         "processor": engine.processor(),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "lightning": lightning.__version__,
-            "scikit-learn": sklearn.__version__,
-            "numba": numba.__version__,
-        },
+        "versions": setting.versions(),
         "rows": [row.as_dict() for row in rows],
     }
     path.parent.mkdir(parents=True, exist_ok=True)

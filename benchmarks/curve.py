@@ -12,17 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
 from pathlib import Path
 
-import lightning
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from benchmarks.engine import processor
-from benchmarks.setting import quiet_trainer
+from benchmarks.setting import quiet_trainer, versions
 from filterwatch.callbacks import AnomalyFilterCallback, EpochTable
 from filterwatch.datamodules import ImageFolderDataModule
 from filterwatch.models import ImageClassifier
@@ -69,11 +66,7 @@ def main() -> None:
         "seed": arguments.seed,
         "duration_seconds": round(time.perf_counter() - started, 1),
         "processor": processor(),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "lightning": lightning.__version__,
-        },
+        "versions": versions(),
         "epochs": curves.epochs,
     }
     arguments.output.parent.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from benchmarks.reference import LoopResult, fit_in_a_loop
 from benchmarks.rows import Row, at_least, informs
 from benchmarks.setting import Setting, seconds, threads
 from filterwatch import AnomalyCriteria, AnomalyReport, cluster_points, detect_anomaly_filters
+from filterwatch.detection import clustering, gmm
 from filterwatch.detection.clustering import _standardize
 from filterwatch.detection.criteria import flag_anomalies
 from filterwatch.detection.fused import _block_densities, _block_expectation, _block_moments
@@ -193,8 +194,6 @@ def _floor(standardized: Tensor, own: float) -> list[Row]:
 
 def _evaluations(standardized: Tensor) -> float:
     """Count by the tensor form's steps of a sample of filters: the compiled form keeps none."""
-    from filterwatch.detection import gmm, kmeans
-
     sample = standardized[:: max(1, len(standardized) // 40)]
     counted = 0.0
     original = gmm.fit_mixture
@@ -206,14 +205,11 @@ def _evaluations(standardized: Tensor) -> float:
         counted += float((fit.n_iterations + 1).sum()) * responsibilities[0].numel()
         return fit
 
-    from filterwatch.detection import clustering
-
     gmm.fit_mixture = counting
     try:
         clustering._fit_tensors(sample, _MAX_CLUSTERS, 1e-6, 3e-4, 100, lambda n_done: None)
     finally:
         gmm.fit_mixture = original
-    assert kmeans.K_MEANS_UP_TO <= _MAX_CLUSTERS
     return counted * len(standardized) / len(sample)
 
 

@@ -11,17 +11,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import time
 from pathlib import Path
 from typing import Any
 
-import lightning
 import torch
 from lightning.pytorch import seed_everything
 
-from benchmarks.setting import quiet_trainer
+from benchmarks.setting import quiet_trainer, versions
 from filterwatch import AnomalyCriteria, AnomalyFilterCallback
 from filterwatch.datamodules import DigitsDataModule
 from filterwatch.models import ImageClassifier
@@ -90,11 +88,7 @@ def main() -> None:
                 "command": f"python -m benchmarks.enrichment --seeds {seeds} "
                 f"--epochs {arguments.epochs}",
                 "duration_seconds": round(time.perf_counter() - started, 1),
-                "versions": {
-                    "python": platform.python_version(),
-                    "torch": torch.__version__,
-                    "lightning": lightning.__version__,
-                },
+                "versions": versions(),
                 "runs": runs,
             },
             indent=1,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import platform
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import lightning
+import numba
+import sklearn
 import torch
 from lightning.pytorch import Trainer, seed_everything
 from threadpoolctl import threadpool_limits
@@ -110,6 +114,15 @@ def seconds(work: Callable[[], object], *, repeats: int = 3, clock: str = "cpu")
         work()
         best = min(best, read() - started)
     return best
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that a result depends on."""
+    packages = (torch, lightning, sklearn, numba)
+    return {
+        "python": platform.python_version(),
+        **{package.__name__: str(package.__version__) for package in packages},
+    }
 
 
 def data_folder(argument: str | None) -> Path | None:
