@@ -23,6 +23,12 @@ KEYS = {
 }
 
 
+def open_page(page: WebDriver, address: str) -> None:
+    """Open a report and wait until its charts are drawn, so that no element is replaced later."""
+    page.get(address)
+    wait_for(page, "document.querySelector('#plot .point, #plot-1 .point') !== null")
+
+
 def find(page: WebDriver, selector: str) -> Any:
     return page.find_element("css selector", selector)
 

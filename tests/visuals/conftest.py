@@ -17,7 +17,7 @@ from finished_models import save_classifier, write_classes
 
 if TYPE_CHECKING:
     from selenium.webdriver.chrome.webdriver import WebDriver
-from report_pages import CRITERIA, SETTINGS
+from report_pages import CRITERIA, SETTINGS, open_page
 
 
 @pytest.fixture(scope="session")
@@ -60,13 +60,13 @@ def browser() -> Iterator[WebDriver]:
 
 @pytest.fixture
 def report_page(browser: WebDriver, pages: dict[str, str]) -> Iterator[WebDriver]:
-    browser.get(pages["report"])
+    open_page(browser, pages["report"])
     yield browser
     assert browser.get_log("browser") == []
 
 
 @pytest.fixture
 def comparison_page(browser: WebDriver, pages: dict[str, str]) -> Iterator[WebDriver]:
-    browser.get(pages["comparison"])
+    open_page(browser, pages["comparison"])
     yield browser
     assert browser.get_log("browser") == []

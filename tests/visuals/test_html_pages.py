@@ -18,6 +18,7 @@ from report_pages import (
     find,
     hover,
     lonely_sample,
+    open_page,
     shown_counts,
     texts,
     wait_for,
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.browser
 def test_it_draws_everything_without_network_or_errors(
     name: str, browser: WebDriver, pages: dict[str, str]
 ) -> None:
-    browser.get(pages[name])
+    open_page(browser, pages[name])
     loaded = browser.execute_script(
         "return performance.getEntriesByType('resource').map((entry) => entry.name)"
     )
@@ -45,7 +46,7 @@ def test_it_draws_everything_without_network_or_errors(
 
 @pytest.mark.parametrize("name", ["report", "comparison"])
 def test_names_from_outside_are_text(name: str, browser: WebDriver, pages: dict[str, str]) -> None:
-    browser.get(pages[name])
+    open_page(browser, pages[name])
     body = find(browser, "body").text
     assert "<script>" in body
     assert "<i>0.ckpt" in body
@@ -56,7 +57,7 @@ def test_names_from_outside_are_text(name: str, browser: WebDriver, pages: dict[
 def test_the_policy_stops_foreign_scripts_and_requests(
     browser: WebDriver, pages: dict[str, str]
 ) -> None:
-    browser.get(pages["report"])
+    open_page(browser, pages["report"])
     outcome = browser.execute_async_script(
         """const [done] = arguments;
         const script = document.createElement('script');
@@ -70,18 +71,21 @@ def test_the_policy_stops_foreign_scripts_and_requests(
 
 
 def test_colours_follow_the_surroundings(report_page: WebDriver) -> None:
-    seen = {}
-    for scheme in ("dark", "light"):
+    expected = {
+        "dark": ["rgb(27, 31, 36)", "rgb(231, 234, 237)"],
+        "light": ["rgb(255, 255, 255)", "rgb(27, 31, 35)"],
+    }
+    for scheme, colours in expected.items():
         report_page.execute_cdp_cmd(
             "Emulation.setEmulatedMedia",
             {"features": [{"name": "prefers-color-scheme", "value": scheme}]},
         )
-        card = find(report_page, "section").value_of_css_property("background-color")
-        wait_for(report_page, "document.querySelector('#plot .xtick text') !== null")
-        tick = find(report_page, "#plot .xtick text").value_of_css_property("fill")
-        seen[scheme] = (card, tick)
-    assert seen["light"] == ("rgba(255, 255, 255, 1)", "rgb(27, 31, 35)")
-    assert seen["dark"] == ("rgba(27, 31, 36, 1)", "rgb(231, 234, 237)")
+        # The chart is drawn anew after the change: both colours are read at once, until they fit.
+        shown = """[
+            getComputedStyle(document.querySelector('section')).backgroundColor,
+            getComputedStyle(document.querySelector('#plot .xtick text') ?? document.body).fill,
+        ]"""
+        wait_for(report_page, f"JSON.stringify({shown}) === JSON.stringify({colours})")
 
 
 def test_comparison_counts_and_changes(comparison_page: WebDriver, comparison: Comparison) -> None:
