@@ -86,3 +86,52 @@ def test_on_a_gpu() -> None:
     assert points.is_cuda
     scale = float(expected.abs().max())
     torch.testing.assert_close(points.cpu(), expected, rtol=0, atol=1e-2 * scale)
+
+
+def exact(samples: Tensor) -> tuple[Tensor, Tensor]:
+    """Return what the two leading components explain, [P], and their shares of it, [P, 2]."""
+    centred = (samples - samples.mean(1, keepdim=True)).double()
+    squares = torch.linalg.svdvals(centred).square()
+    return squares.sum(1), squares[:, :2] / squares.sum(1, keepdim=True)
+
+
+def flat_with(first: float, second: float, n_samples: int, width: int) -> Tensor:
+    """Return samples [2, N, D] with two directions of these shares, and the rest all alike."""
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(2, n_samples, width, generator=generator).double()
+    left, _, right = torch.linalg.svd(noise - noise.mean(1, keepdim=True), full_matrices=False)
+    rank = n_samples - 1
+    values = torch.full((rank,), (1 - first - second) / (rank - 2))
+    values[0], values[1] = first, second
+    return ((left[..., :rank] * values.sqrt()) @ right[:, :rank]).float()
+
+
+# Few samples with large maps take their products; where the spectrum is flat, a power of them.
+@pytest.mark.parametrize("n_samples", [20, 64, 126])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(0.9, 0.001), (0.48, 0.009), (0.31, 0.012), (0.3, 0.2), (0.05, 0.04), (0.03, 0.02)],
+)
+def test_two_directions_above_a_flat_rest(first: float, second: float, n_samples: int) -> None:
+    if second * n_samples < 1.2:
+        second = 1.2 / n_samples  # above the rest, barely
+    whole = flat_with(max(first, 1.1 * second), second, n_samples, 400)
+    result = pca.project_few(whole.contiguous(), samples_first=False)
+    assert result is not None
+    points, _ = result
+    total, shares = exact(whole)
+    explained = points.square().sum(1) / total.unsqueeze(1)
+    assert (explained.sum(1) >= (1 - 1e-4) * shares.sum(1)).all()
+    torch.testing.assert_close(explained, shares.to(explained), rtol=0.02, atol=1e-4)
+
+
+@pytest.mark.parametrize("decay", [0.9, 0.97, 0.995])
+@pytest.mark.parametrize("size", [(100, 30), (400, 200), (400, 600)])
+def test_what_is_missed_is_within_the_tolerance(decay: float, size: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(1)
+    n_samples, width = size
+    whole = torch.randn(4, n_samples, width, generator=generator)
+    whole = whole * decay ** torch.arange(width)
+    total, shares = exact(whole)
+    _, explained = pca.principal_components(whole.clone())
+    assert (explained.sum(1) >= (1 - 1e-4) * shares.sum(1)).all()

@@ -13,10 +13,21 @@ import numpy as np
 from numba import njit
 
 from filterwatch.detection.fused_kmeans import FAST_MATH, Array
-from filterwatch.detection.fused_pca import BLOCK, advance, dots_of_four, next_block, rayleigh_ritz
+from filterwatch.detection.fused_power import (
+    BLOCK,
+    advance,
+    dots_of_four,
+    leading_plane,
+    next_block,
+    rayleigh_ritz,
+)
 
 # Columns centred at once: a strip of 128 samples fills half of a second-level cache.
 _STRIP = 512
+# A matrix of trace 1 whose eigenvalues' squares add up to less has none that stands out: up to 128
+# samples, the second is at least a sixtieth of the first, which single precision tells apart.
+_FLAT = 0.1
+_MOST_SQUARINGS = 6
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True)
@@ -56,7 +67,8 @@ def _products(
     """Fill the products of one filter's centred samples; return sum and largest magnitude."""
     n_samples = maps.shape[0] if samples_first else maps.shape[1]
     columns = np.empty(strip.shape[1], np.float32)
-    magnitude, largest = 0.0, np.float32(0.0)
+    extremes = np.zeros(strip.shape[1], np.float32)
+    magnitude = 0.0
     products[:] = 0.0
     for start in range(0, maps.shape[2], _STRIP):
         width = min(_STRIP, maps.shape[2] - start)
@@ -70,8 +82,10 @@ def _products(
                 value = values[d]
                 row[d] = value
                 columns[d] += value
-                of_row += abs(value)
-                largest = max(largest, abs(value))
+                size = abs(value)
+                of_row += size
+                # One for each column: a maximum over the row would be taken one by one.
+                extremes[d] = size if size > extremes[d] else extremes[d]
             magnitude += of_row
         for d in range(width):
             columns[d] /= np.float32(n_samples)
@@ -80,7 +94,65 @@ def _products(
             for d in range(width):
                 row[d] -= columns[d]
         _add_products(strip, width, products)
-    return magnitude, largest
+    return magnitude, extremes.max()
+
+
+@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+def _normalize(products: Array, matrix: Array) -> tuple[float, float]:
+    """Fill a symmetric matrix of trace 1 from a lower triangle; return the trace, and the squares.
+
+    The sum of the matrix's squares is its eigenvalues' concentration: 1 where one is all there is,
+    1 / N where all are equal.
+    """
+    trace, squares = 0.0, 0.0
+    for i in range(products.shape[0]):
+        trace += products[i, i]
+    if not (trace > 0.0 and trace < np.inf):
+        return trace, 1.0
+    for i in range(products.shape[0]):
+        row = matrix[i]
+        of_row = 0.0
+        for j in range(i):
+            value = products[i, j] / trace
+            of_row += value * value
+            row[j] = np.float32(value)
+            matrix[j, i] = row[j]
+        value = products[i, i] / trace
+        row[i] = np.float32(value)
+        squares += 2.0 * of_row + value * value
+    return trace, squares
+
+
+@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+def _flat_start(
+    matrix: Array,
+    concentration: float,
+    power: Array,
+    spare: Array,
+    products: Array,
+    block: Array,
+    scores: Array,
+    image: Array,
+) -> None:
+    """Bring the block closer to the leading eigenvectors where many eigenvalues are alike.
+
+    Rounds with a power of the matrix are so many rounds at once. It is squared as long as what
+    comes out is still flat, which keeps its second direction within single precision.
+    """
+    if concentration > _FLAT:
+        return
+    power[:] = matrix
+    for _ in range(_MOST_SQUARINGS):
+        products[:] = 0.0
+        _add_products(power, power.shape[1], products)
+        _, concentration = _normalize(products, spare)
+        if concentration > _FLAT:
+            break
+        power, spare = spare, power
+    for _ in range(2):
+        advance(power, 1, block, scores, image)
+        _, rotation = rayleigh_ritz(block, image)
+        next_block(image, rotation, block)
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True)
@@ -106,7 +178,7 @@ def leading_scores(
         stop: One past the last.
         start: Orthonormal rows to start from, float32 [BLOCK, M], with M the next multiple of
             four from N; zeros beyond M rows.
-        tolerance: Relative rise of the captured variance at which a filter stops.
+        tolerance: Share of the captured variance that may be missed.
         max_rounds: Largest number of rounds.
         magnitude: Filled with the sum of absolute values, float64 [P].
         largest: Filled with the largest absolute value, float32 [P].
@@ -118,39 +190,34 @@ def leading_scores(
     strip = np.zeros((padded, _STRIP), np.float32)
     products = np.empty((padded, padded))
     matrix = np.empty((padded, padded), np.float32)
+    power = np.empty((padded, padded), np.float32)
+    spare = np.empty((padded, padded), np.float32)
     scores = np.empty((padded, BLOCK), np.float32)
     block = np.empty((BLOCK, padded), np.float32)
     image = np.empty((BLOCK, padded), np.float32)
+    directions = np.empty((2, padded), np.float32)
+    plane = np.empty((padded, 2))
     for problem in range(first, stop):
         magnitude[problem], largest[problem] = _products(
             maps, problem, samples_first, strip, products
         )
-        total = 0.0
-        for i in range(padded):
-            total += products[i, i]
+        total, squares = _normalize(products, matrix)
         variance[problem] = total
         points[problem] = 0.0
         if not (total > 0.0 and total < np.inf):
             continue
-        for i in range(padded):
-            for j in range(i + 1):
-                matrix[i, j] = matrix[j, i] = np.float32(products[i, j] / total)
         block[:] = start
-        previous = 0.0
-        for round_ in range(max_rounds):
-            advance(matrix, 1, block, scores, image)
-            values, rotation = rayleigh_ritz(block, image)
-            captured = values[0] + values[1]
-            if captured - previous <= tolerance * captured or round_ == max_rounds - 1:
-                break
-            previous = captured
-            next_block(image, rotation, block)
-        # A direction of the samples' space is a unit vector of coordinates; the root of its
-        # squared singular value brings it to the coordinates' scale.
+        _flat_start(matrix, squares, power, spare, products, block, scores, image)
+        leading_plane(
+            matrix, squares, tolerance, max_rounds, block, scores, image, directions, plane
+        )
+        # A coordinate is a singular value times that of a unit vector; the matrix of products
+        # gives the square of that value, relative to the total, times the vector.
         for axis in range(2):
-            scale = math.sqrt(math.sqrt(max(values[axis], 0.0)) * total)
+            norm = 0.0
+            for i in range(padded):
+                norm += plane[i, axis] * plane[i, axis]
+            norm = math.sqrt(norm)
+            scale = math.sqrt(total / norm) if norm > 0.0 else 0.0
             for i in range(n_samples):
-                coordinate = np.float32(0.0)
-                for k in range(BLOCK):
-                    coordinate += rotation[k, axis] * block[k, i]
-                points[problem, i, axis] = coordinate * scale
+                points[problem, i, axis] = plane[i, axis] * scale

@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from filterwatch.detection import fused_few, fused_pca
+from filterwatch.detection import fused_few, fused_pca, fused_power
 from filterwatch.detection.threads import spread
 
 # Vectors iterated at once. The error shrinks by (variance 17 / variance 2) a round, squared.
-_BLOCK = fused_pca.BLOCK
+_BLOCK = fused_power.BLOCK
 _MAX_ROUNDS = 50
 # A covariance of at most this width is worth forming: it is smaller than the data by far.
 _MAX_COVARIANCE = 128
@@ -106,9 +106,12 @@ def project(
     points = samples.new_zeros(n_problems, n_samples, 2, dtype=torch.float64)
     if bool(alive.any()):
         living = samples if bool(alive.all()) else samples[alive]
-        scores = _project_compiled if _is_compiled(samples) else _project
-        start = _start(width, seed).to(samples)
-        points[alive] = scores(living, _tolerance(samples, tolerance), start)
+        start, tolerance = _start(width, seed).to(samples), _tolerance(samples, tolerance)
+        if _is_compiled(samples):
+            variance = conditioned.variance[alive]
+            points[alive] = _project_compiled(living, variance, tolerance, start)
+        else:
+            points[alive] = _project(living, tolerance, start)
     return _signed(points) * conditioned.largest.double().view(-1, 1, 1)
 
 
@@ -185,10 +188,10 @@ def _signed(points: Tensor) -> Tensor:
     return points * torch.where(extreme < 0, -1.0, 1.0)
 
 
-def _project_compiled(samples: Tensor, tolerance: float, start: Tensor) -> Tensor:
+def _project_compiled(samples: Tensor, variance: Tensor, tolerance: float, start: Tensor) -> Tensor:
     n_problems, n_samples, width = samples.shape
     points = np.empty((n_problems, n_samples, 2))
-    array = samples.numpy()
+    array, variances = samples.numpy(), variance.numpy()
     block = np.zeros((_BLOCK, width), np.float32)
     block[: start.shape[1]] = start.T.numpy()
     step = max(1, n_samples // _PILOT_SAMPLES)
@@ -196,7 +199,7 @@ def _project_compiled(samples: Tensor, tolerance: float, start: Tensor) -> Tenso
 
     def work(first: int, stop: int) -> None:
         fused_pca.leading_scores(
-            array, first, stop, block, tolerance, _MAX_ROUNDS, step, pilot_rounds, points
+            array, variances, first, stop, block, tolerance, _MAX_ROUNDS, step, pilot_rounds, points
         )
 
     spread(work, n_problems)

@@ -1,0 +1,252 @@
+"""Block power iteration on one matrix, compiled; its rows are read once a round.
+
+Rows are taken four at a time and meet the block's vectors four at a time: sixteen dot products
+share eight loads, and while the four rows are still in the first-level cache their contribution to
+the next block is added.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+from filterwatch.detection.fused_kmeans import FAST_MATH, Array
+
+# Vectors iterated at once, a multiple of four.
+BLOCK = 16
+# Once a block is right, no direction outside it varies more than its last one; before that, this
+# one is taken as the bound.
+_BOUND = BLOCK // 2
+
+
+@njit(inline="always", fastmath=FAST_MATH)
+def dots_of_four(
+    x0: Array,
+    x1: Array,
+    x2: Array,
+    x3: Array,
+    v0: Array,
+    v1: Array,
+    v2: Array,
+    v3: Array,
+    width: int,
+) -> tuple[Any, ...]:
+    """Return the sixteen dot products of four rows with four vectors, row after row."""
+    s00 = s01 = s02 = s03 = s10 = s11 = s12 = s13 = np.float32(0.0)
+    s20 = s21 = s22 = s23 = s30 = s31 = s32 = s33 = np.float32(0.0)
+    for d in range(width):
+        p0, p1, p2, p3 = x0[d], x1[d], x2[d], x3[d]
+        q0, q1, q2, q3 = v0[d], v1[d], v2[d], v3[d]
+        s00 += p0 * q0
+        s01 += p0 * q1
+        s02 += p0 * q2
+        s03 += p0 * q3
+        s10 += p1 * q0
+        s11 += p1 * q1
+        s12 += p1 * q2
+        s13 += p1 * q3
+        s20 += p2 * q0
+        s21 += p2 * q1
+        s22 += p2 * q2
+        s23 += p2 * q3
+        s30 += p3 * q0
+        s31 += p3 * q1
+        s32 += p3 * q2
+        s33 += p3 * q3
+    return s00, s01, s02, s03, s10, s11, s12, s13, s20, s21, s22, s23, s30, s31, s32, s33
+
+
+@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+def advance(x: Array, step: int, block: Array, scores: Array, image: Array) -> None:
+    """Fill the scores [N, b] of every ``step``-th row on the block [b, D], and its image [b, D]."""
+    n_samples, width = x.shape
+    n_rows = (n_samples + step - 1) // step
+    image[:] = np.float32(0.0)
+    for at in range(0, n_rows - n_rows % 4, 4):
+        x0, x1, x2, x3 = x[at * step], x[(at + 1) * step], x[(at + 2) * step], x[(at + 3) * step]
+        for j in range(0, block.shape[0], 4):
+            v0, v1, v2, v3 = block[j], block[j + 1], block[j + 2], block[j + 3]
+            s00, s01, s02, s03, s10, s11, s12, s13, s20, s21, s22, s23, s30, s31, s32, s33 = (
+                dots_of_four(x0, x1, x2, x3, v0, v1, v2, v3, width)
+            )
+            t0, t1, t2, t3 = scores[at], scores[at + 1], scores[at + 2], scores[at + 3]
+            t0[j], t0[j + 1], t0[j + 2], t0[j + 3] = s00, s01, s02, s03
+            t1[j], t1[j + 1], t1[j + 2], t1[j + 3] = s10, s11, s12, s13
+            t2[j], t2[j + 1], t2[j + 2], t2[j + 3] = s20, s21, s22, s23
+            t3[j], t3[j + 1], t3[j + 2], t3[j + 3] = s30, s31, s32, s33
+            w0, w1, w2, w3 = image[j], image[j + 1], image[j + 2], image[j + 3]
+            for d in range(width):
+                p0, p1, p2, p3 = x0[d], x1[d], x2[d], x3[d]
+                w0[d] += s00 * p0 + s10 * p1 + s20 * p2 + s30 * p3
+                w1[d] += s01 * p0 + s11 * p1 + s21 * p2 + s31 * p3
+                w2[d] += s02 * p0 + s12 * p1 + s22 * p2 + s32 * p3
+                w3[d] += s03 * p0 + s13 * p1 + s23 * p2 + s33 * p3
+    for at in range(n_rows - n_rows % 4, n_rows):
+        row = x[at * step]
+        for j in range(block.shape[0]):
+            vector, target = block[j], image[j]
+            score = np.float32(0.0)
+            for d in range(width):
+                score += row[d] * vector[d]
+            scores[at, j] = score
+            for d in range(width):
+                target[d] += score * row[d]
+
+
+@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+def _dot(a: Array, b: Array) -> Any:
+    result = np.float32(0.0)
+    for d in range(a.shape[0]):
+        result += a[d] * b[d]
+    return result
+
+
+@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+def _add_multiple(target: Array, factor: Any, vector: Array) -> None:
+    for d in range(target.shape[0]):
+        target[d] += factor * vector[d]
+
+
+@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+def rayleigh_ritz(block: Array, image: Array) -> tuple[Array, Array]:
+    """Return the Ritz values, largest first, and how the block combines to their directions."""
+    size = block.shape[0]
+    gram = np.empty((size, size))
+    for j in range(size):
+        for k in range(j + 1):
+            gram[j, k] = gram[k, j] = _dot(block[j], image[k])
+    values, rotation = np.linalg.eigh(gram)
+    return values[::-1].copy(), rotation[:, ::-1].astype(np.float32)
+
+
+@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+def next_block(image: Array, rotation: Array, block: Array) -> None:
+    """Fill the block with an orthonormal basis of the image, leading directions first."""
+    size = block.shape[0]
+    for j in range(size):
+        vector = block[j]
+        vector[:] = np.float32(0.0)
+        for k in range(size):
+            _add_multiple(vector, rotation[k, j], image[k])
+        before = math.sqrt(_dot(vector, vector))
+        for _ in range(2):
+            for k in range(j):
+                _add_multiple(vector, -_dot(block[k], vector), block[k])
+        after = math.sqrt(_dot(vector, vector))
+        # What rounding leaves of a vector that depends on those before is no direction.
+        vector *= np.float32(1.0 / after) if after > 1e-5 * before else np.float32(0.0)
+
+
+@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+def _improve_two(
+    block: Array, image: Array, values: Array, rotation: Array, left: float, directions: Array
+) -> tuple[float, float]:
+    """Fill two orthonormal directions [2, D], one shifted power step beyond the Ritz vectors.
+
+    Args:
+        block: Orthonormal rows [b, D].
+        image: Their image [b, D].
+        values: Ritz values, largest first.
+        rotation: How the block combines to their directions.
+        left: The least that the most varying direction outside the block may be taken for.
+        directions: Filled.
+
+    Returns:
+        How much variance the two leading Ritz vectors miss, by their residuals, and how much the
+        new directions do, which are closer by the power step's damping.
+    """
+    left_out = max(values[_BOUND], left)
+    shift = 0.5 * max(values[-1], 0.0)
+    missed = 0.0
+    for axis in range(2):
+        vector = directions[axis]
+        vector[:] = np.float32(0.0)
+        for k in range(block.shape[0]):
+            _add_multiple(vector, rotation[k, axis], image[k])
+        residual = max(float(_dot(vector, vector)) - values[axis] ** 2, 0.0)
+        if residual > 0.0:
+            gap = values[axis] - left_out
+            share = residual / (gap * values[axis]) if gap > 0.0 else np.inf
+            missed = max(missed, share)
+        for k in range(block.shape[0]):
+            _add_multiple(vector, np.float32(-shift) * rotation[k, axis], block[k])
+    for axis in range(2):
+        vector = directions[axis]
+        for _ in range(2 * axis):
+            _add_multiple(vector, -_dot(directions[0], vector), directions[0])
+        norm = math.sqrt(_dot(vector, vector))
+        if not norm > 0.0:
+            return missed, np.inf
+        vector *= np.float32(1.0 / norm)
+    damping = (left_out - shift) / (values[1] - shift) if values[1] > shift else np.inf
+    return missed, missed * damping * damping
+
+
+@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+def _score_on_two(x: Array, directions: Array, points: Array) -> None:
+    """Fill the coordinates [N, 2] of the rows on two directions, turned to principal axes."""
+    u, v = directions[0], directions[1]
+    xx, xy, yy = 0.0, 0.0, 0.0
+    for i in range(x.shape[0]):
+        row = x[i]
+        along_x, along_y = np.float32(0.0), np.float32(0.0)
+        for d in range(row.shape[0]):
+            along_x += row[d] * u[d]
+            along_y += row[d] * v[d]
+        points[i, 0], points[i, 1] = along_x, along_y
+        xx += points[i, 0] ** 2
+        xy += points[i, 0] * points[i, 1]
+        yy += points[i, 1] ** 2
+    angle = 0.5 * math.atan2(2.0 * xy, xx - yy)
+    cosine, sine = math.cos(angle), math.sin(angle)
+    for i in range(x.shape[0]):
+        along_x, along_y = points[i, 0], points[i, 1]
+        points[i, 0] = cosine * along_x + sine * along_y
+        points[i, 1] = cosine * along_y - sine * along_x
+
+
+@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+def leading_plane(
+    x: Array,
+    variance: float,
+    tolerance: float,
+    max_rounds: int,
+    block: Array,
+    scores: Array,
+    image: Array,
+    directions: Array,
+    points: Array,
+) -> None:
+    """Fill the coordinates of the rows on the two leading right singular vectors.
+
+    Args:
+        x: Float32 [N, D].
+        variance: Its sum of squares.
+        tolerance: Share of what the two capture that may be missed.
+        max_rounds: Largest number of rounds.
+        block: Orthonormal rows to start from, float32 [BLOCK, D]; overwritten.
+        scores: Room for [N, BLOCK], float32.
+        image: Room for [BLOCK, D], float32.
+        directions: Room for [2, D], float32.
+        points: Filled, float64 [N, 2].
+    """
+    left_dimensions = max(min(x.shape) - BLOCK, 1)
+    for round_ in range(max_rounds):
+        advance(x, 1, block, scores, image)
+        values, rotation = rayleigh_ritz(block, image)
+        # What the block misses may be spread at best over all the dimensions that are left.
+        outside = max(variance - values.sum(), 0.0) / left_dimensions
+        missed, missed_next = _improve_two(block, image, values, rotation, outside, directions)
+        if missed <= tolerance or round_ == max_rounds - 1:
+            along_x, along_y = rotation[:, 0].copy(), rotation[:, 1].copy()
+            for i in range(points.shape[0]):
+                points[i, 0] = _dot(scores[i], along_x)
+                points[i, 1] = _dot(scores[i], along_y)
+            return
+        if missed_next <= tolerance:  # two vectors are a fraction of a round
+            _score_on_two(x, directions, points)
+            return
+        next_block(image, rotation, block)
