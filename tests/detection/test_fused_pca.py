@@ -132,6 +132,6 @@ def test_what_is_missed_is_within_the_tolerance(decay: float, size: tuple[int, i
     n_samples, width = size
     whole = torch.randn(4, n_samples, width, generator=generator)
     whole = whole * decay ** torch.arange(width)
-    total, shares = exact(whole)
+    _, shares = exact(whole)
     _, explained = pca.principal_components(whole.clone())
     assert (explained.sum(1) >= (1 - 1e-4) * shares.sum(1)).all()
