@@ -1,40 +1,9 @@
 from collections import Counter
 
-import pytest
 import torch
-from torch import nn
 
 from filterwatch.datamodules.sampling import seeded_generator
 from filterwatch.experiments.discarding import confusion, draw_controls, proportions
-from filterwatch.experiments.masking import mask_filters
-
-
-@pytest.fixture
-def network():
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Conv2d(3, 2, 3, bias=False))
-
-
-def test_masked_filters_are_silent_and_come_back(network):
-    images = torch.randn(2, 1, 8, 8)
-    before = {name: value.clone() for name, value in network.state_dict().items()}
-    with mask_filters(network, [("0", 1), ("2", 0), ("2", 0)]):
-        maps = network[0](images)
-        assert torch.equal(maps[:, 1], torch.zeros_like(maps[:, 1]))
-        assert maps[:, 0].abs().sum() > 0
-        assert network(images)[:, 0].abs().sum() == 0
-    after = network.state_dict()
-    assert all(torch.equal(before[name], after[name]) for name in before)
-
-
-def test_filters_come_back_after_a_failure(network):
-    before = network[0].weight.clone()
-    with (
-        pytest.raises(ValueError, match="'1' is no convolution"),
-        mask_filters(network, [("0", 0), ("1", 0)]),
-    ):
-        pass
-    assert torch.equal(network[0].weight, before)
 
 
 def test_proportions_by_hand():

@@ -23,8 +23,11 @@ from filterwatch.experiments.verdicts import Clusters, LayerClusters, cluster_ma
 from filterwatch.models import build_network
 
 _DEFAULTS: dict[str, Any] = dict(detect_anomaly_filters.__kwdefaults__ or {})
-_POINTS_CODE = ("capture", "operators", "pca", "provenance", "reduction", "streaming")
-_CLUSTERING_CODE = ("clustering", "fused", "gmm", "kmeans", "selection")
+_POINTS_CODE = (
+    *("capture", "operators", "pca", "provenance", "reduction", "streaming"),
+    *("fused_pca", "fused_few", "fused_power"),
+)
+_CLUSTERING_CODE = ("clustering", "fused", "fused_kmeans", "gmm", "kmeans", "selection")
 
 
 @dataclass(frozen=True)

@@ -13,16 +13,16 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from filterwatch.actions import mask_filters
 from filterwatch.datamodules import ImageDataset
 from filterwatch.datamodules.sampling import seeded_generator
 from filterwatch.detection.criteria import AnomalyCriteria
 from filterwatch.experiments.analysis import Reading, TrainedCell, trained_cells
 from filterwatch.experiments.cache import Configuration, probe_images
-from filterwatch.experiments.masking import mask_filters
 from filterwatch.experiments.options import Options
 from filterwatch.experiments.results import ResultFile, spread
 from filterwatch.experiments.runs import write_json
-from filterwatch.experiments.training import evaluate, unaugmented
+from filterwatch.experiments.training import evaluate, read_batch, unaugmented
 
 # Table 4 of the paper: (lowers training accuracy, raises validation accuracy, of how many).
 PAPER_TABLE_4 = {
@@ -125,10 +125,11 @@ def single_masks(trained: TrainedCell) -> list[dict[str, Any]]:
     images = _evaluation_images(trained)
     before = _accuracies(network, images, trained)
     flagged, controls = choose_filters(trained, READING)
+    sample, _ = read_batch(images["test"], torch.arange(2))
     entries = []
     for kind, filters in (("anomaly", flagged), ("random", controls)):
         for layer, channel in filters:
-            with mask_filters(network, [(layer, channel)]):
+            with mask_filters(network, [(layer, channel)], images=sample):
                 after = _accuracies(network, images, trained)
             changes = {f"{name}_change": after[name] - before[name] for name in before}
             entries.append({"kind": kind, "layer": layer, "channel": channel, **changes})
@@ -199,7 +200,7 @@ def _mask_all(trained: TrainedCell, source: str) -> dict[str, Any]:
     is_outlier = torch.zeros(len(labels), dtype=torch.bool)
     is_outlier[sorted(verdict.outliers)] = True
     before = _is_right(network, images, labels, device)
-    with mask_filters(network, verdict.sources):
+    with mask_filters(network, verdict.sources, images=images[:2]):
         after = _is_right(network, images, labels, device)
     generator = seeded_generator(trained.cell.seed, trained.last)
     live = live_filters(trained, reading)
@@ -207,7 +208,7 @@ def _mask_all(trained: TrainedCell, source: str) -> dict[str, Any]:
     controls = []
     for _ in range(_RANDOM_DRAWS):
         drawn = draw_controls(live, verdict.sources, wanted, 1, generator)
-        with mask_filters(network, drawn):
+        with mask_filters(network, drawn, images=images[:2]):
             right = _is_right(network, images, labels, device)
         controls.append(confusion(before[is_outlier], right[is_outlier]))
     return {
