@@ -25,8 +25,8 @@ from filterwatch.analysis.documents import (
 from filterwatch.analysis.errors import InputError
 from filterwatch.analysis.loading import load_model
 from filterwatch.analysis.probes import sample_probes
-from filterwatch.analysis.progress import progress_bar
 from filterwatch.analysis.run import Analysis, analyze
+from filterwatch.visuals.progress import progress_bar
 
 
 def run_analyze(args: Sequence[str]) -> None:
@@ -109,7 +109,7 @@ def _analyses(files: list[Path], options: argparse.Namespace) -> list[Analysis]:
     analyses = []
     for model, images in zip(models, probes, strict=True):
         model.module.to(device)
-        with progress_bar(str(model.path)) as on_progress:
+        with progress_bar(model.path.name) as on_progress:
             analyses.append(
                 analyze(
                     model,
