@@ -12,8 +12,8 @@ import torch
 import torchvision
 
 from filterwatch import AnomalyReport
-from filterwatch.analysis.progress import progress_bar
 from filterwatch.cli import main
+from filterwatch.visuals import progress
 from finished_models import Tiny, save_classifier
 
 SMALL = ["--probe-size", "60", "--max-clusters", "8", "--small-cluster-size", "4", "--charts", "3"]
@@ -153,22 +153,19 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_bar_names_the_layer_on_a_terminal_and_nowhere_else(
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_bar_names_the_layer_on_a_terminal_and_not_in_ci(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setattr(progress, "DELAY", 0.0)
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("TERM", "xterm")
-    terminal = Terminal()
-    monkeypatch.setattr(sys, "stderr", terminal)
-    with progress_bar("[odd] name") as show:
-        assert show is not None
-        show("clustering", "layer1.0.conv1", 3, 10)
-    assert "[odd] name 3/3 clustering: layer1.0.conv1" in terminal.getvalue()
-    monkeypatch.setenv("CI", "true")
-    with progress_bar("name") as show:
-        assert show is None
-    monkeypatch.delenv("CI")
-    monkeypatch.setattr(sys, "stderr", io.StringIO())
-    with progress_bar("name") as show:
-        assert show is None
+    path = tmp_path / "[odd] name.ckpt"
+    save_classifier(path, seed=0)
+    command = ["analyze", str(path), "--images", str(folder), "--output", str(tmp_path), *SMALL]
+    for in_ci in (False, True):
+        monkeypatch.setenv("CI", "true" if in_ci else "")
+        terminal = Terminal()
+        monkeypatch.setattr(sys, "stderr", terminal)
+        main(command)
+        shown = "[odd] name.ckpt: clustering, network.conv1" in terminal.getvalue()
+        assert shown is not in_ci

@@ -176,3 +176,14 @@ def test_a_checkpoint_of_another_division_warns(tmp_path, numbered_datamodule, n
     run(1, 2, saved)
     with pytest.warns(UserWarning, match=r"'seed': 1.*held out now"):
         run(2, 2, saved)
+
+
+def test_a_checkpoint_of_otherwise_prepared_images_warns(numbered_datamodule, recwarn):
+    datamodule = numbered_datamodule()
+    state = datamodule.state_dict()
+    datamodule.load_state_dict(state)
+    datamodule.load_state_dict({"seed": datamodule.seed})  # older ones keep less
+    assert len(recwarn) == 0
+    prepared = {**state["preprocessing"], "mean": [0.75]}
+    with pytest.warns(UserWarning, match=r"0\.75.*images were prepared otherwise"):
+        datamodule.load_state_dict({**state, "preprocessing": prepared})

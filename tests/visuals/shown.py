@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from filterwatch.detection import AnomalyCriteria, AnomalyFilter, AnomalyReport, LayerReport
 from filterwatch.visuals.thumbnails import Thumbnails
+from filterwatch.visuals.tiles import Tiles
 
 N_SAMPLES = 60
 OUTLIERS = {0: [3, 4, 17], 1: [3, 5], 2: [3]}  # of the layer's filters
@@ -79,3 +81,9 @@ def thumbnails(**options: Any) -> Thumbnails:
     labels = torch.arange(N_SAMPLES) % 2
     batches = [(images()[part], labels[part]) for part in (slice(0, 40), slice(40, None))]
     return Thumbnails(batches, **options)
+
+
+def shown_tiles(figure: Figure) -> Tiles:
+    """Return the images and captions of a figure."""
+    (tiles,) = (artist for artist in figure.artists if isinstance(artist, Tiles))
+    return tiles

@@ -1,4 +1,4 @@
-"""Colours, rendering, and tiles of images."""
+"""Colours and rendering."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 
 from filterwatch.visuals.figures import (
     COLORS,
@@ -18,7 +17,6 @@ from filterwatch.visuals.figures import (
     INK,
     PAPER,
     draw_heading,
-    draw_tiles,
     drawing,
     new_figure,
     render,
@@ -121,42 +119,6 @@ def test_unknown_scripts_do_not_warn() -> None:
         figure = new_figure(2, 1)
         draw_heading(figure, "猫", "")
     render(figure)  # warnings are errors here
-
-
-def tiles(image: np.ndarray, n_images: int = 3) -> Figure:
-    with drawing():
-        figure = new_figure(4, 4)
-        draw_tiles(
-            figure,
-            [image] * n_images,
-            [f"no {number}" for number in range(n_images)],
-            left=0.5,
-            top=0.5,
-            columns=2,
-            side=1.0,
-            pitch=(1.5, 1.5),
-        )
-    return figure
-
-
-def test_tiles_stand_where_they_belong() -> None:
-    figure = tiles(np.full((10, 10, 3), 200, np.uint8))
-    assert [text.get_text() for text in figure.texts] == ["no 0", "no 1", "no 2"]
-    assert len(figure.images) == 3
-    pixels = render(figure)
-    grey = (pixels == 200).all(2)
-    for top, left in ((50, 50), (50, 200), (200, 50)):
-        assert grey[top : top + 100, left : left + 100].all()
-    assert grey.sum() == 3 * 100 * 100
-
-
-def test_a_tile_keeps_its_shape_and_its_orientation() -> None:
-    image = np.zeros((40, 20, 3), np.uint8)
-    image[:20] = 200  # the upper half is bright
-    pixels = render(tiles(image, 1))
-    assert (pixels[52:98, 77:123] == 200).all()
-    assert (pixels[102:148, 77:123] == 0).all()
-    assert (pixels[50:150, 50:74] == 255).all()
 
 
 def test_long_names_are_cut() -> None:

@@ -10,7 +10,7 @@ import torch
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from shown import N_SAMPLES, report, thumbnails
+from shown import N_SAMPLES, report, shown_tiles, thumbnails
 
 from filterwatch.detection import AnomalyCriteria, AnomalyReport
 from filterwatch.visuals.figures import COLORS
@@ -23,7 +23,12 @@ def texts(figure: Figure) -> str:
 
 def scatters(figure: Figure) -> list[PathCollection]:
     found = [item for item in figure.axes[0].collections if isinstance(item, PathCollection)]
-    return [item for item in found if item.get_label() != "outliers"]
+    return [item for item in found if item.get_label() not in ("outliers", "numbers")]
+
+
+def numbered(figure: Figure) -> list[PathCollection]:
+    found = [item for item in figure.axes[0].collections if item.get_label() == "numbers"]
+    return [item for item in found if isinstance(item, PathCollection)]
 
 
 def rings(figure: Figure) -> PathCollection:
@@ -105,13 +110,17 @@ def test_outlier_images_stand_beside_farthest_first() -> None:
     shown, samples = report(), thumbnails(class_names=["cat", "dog"], indices=range(100, 160))
     samples.predictions = torch.zeros(N_SAMPLES, dtype=torch.long)
     figure = filter_figure(shown, shown.anomalies[0], samples)
-    captions = [text.get_text() for text in figure.texts if "#" in text.get_text()]
-    assert captions == ["1  #117\ndog → cat", "2  #104\ncat ✓", "3  #103\ndog → cat"]
-    levels = [int(np.asarray(image.get_array()).max()) for image in figure.images]
+    tiles = shown_tiles(figure)
+    assert tiles.captions == ["1  #117\ndog → cat", "2  #104\ncat ✓", "3  #103\ndog → cat"]
+    levels = [int(image.max()) for image in tiles.images]
     assert levels == [round(255 * sample / N_SAMPLES) for sample in (17, 4, 3)]
     assert "outliers, farthest first; label → prediction or ✓" in texts(figure)
-    numbers = {text.get_text(): text.xy for text in figure.axes[0].texts}  # type: ignore[attr-defined]
-    assert numbers == {"1": (60.0, 0.0), "2": (50.0, 0.0), "3": (40.0, 0.0)}
+    numbers = numbered(figure)
+    assert len(numbers) == 1
+    assert np.asarray(numbers[0].get_offsets()).tolist() == [[60.0, 0.0], [50.0, 0.0], [40.0, 0.0]]
+    # Beside their points, on the side that is away from the others.
+    centres = [path.get_extents() for path in numbers[0].get_paths()]
+    assert [round((box.x0 + box.x1) / 2) for box in centres] == [9, 9, 9]
 
 
 def test_of_many_outliers_some_are_shown() -> None:
@@ -119,14 +128,14 @@ def test_of_many_outliers_some_are_shown() -> None:
     crowded = replace(shown.anomalies[0], outliers=list(range(20)))
     figure = filter_figure(shown, crowded, thumbnails())
     assert len(rings(figure).get_offsets()) == 20
-    assert len(figure.images) == 12
+    assert len(shown_tiles(figure).images) == 12
     assert "12 of 20 outliers, farthest first; label" in texts(figure)
 
 
 def test_without_images_the_clusters_stand_alone() -> None:
     shown = report()
     figure = filter_figure(shown, shown.anomalies[0])
-    assert len(figure.images) == len(figure.axes[0].texts) == 0
+    assert len(figure.artists) == len(numbered(figure)) == 0
     assert len(rings(figure).get_offsets()) == 3
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 from filterwatch.analysis.errors import InputError
+from filterwatch.datamodules.preprocessing import Preprocessing
 
 FileKind = Literal["exported program", "TorchScript", "safetensors", "checkpoint"]
 
@@ -28,11 +30,14 @@ class Checkpoint:
         kind: ``"Lightning checkpoint"`` or ``"state_dict"``.
         weights: Parameter and buffer names, as in the file, to tensors on the CPU.
         hyperparameters: What the LightningModule was built with; empty where the file has none.
+        preprocessing: What the images of the training went through; ``None`` where the file does
+            not say. The datamodules of filterwatch keep it.
     """
 
     kind: str
     weights: dict[str, Tensor]
     hyperparameters: dict[str, Any] = field(default_factory=dict)
+    preprocessing: Preprocessing | None = None
 
 
 def file_kind(path: Path) -> FileKind:
@@ -104,6 +109,7 @@ def _checkpoint(path: Path, content: object) -> Checkpoint:
                     "Lightning checkpoint" if lightning else "state_dict",
                     dict(weights),
                     dict(hyperparameters),
+                    _recorded_preprocessing(content) if lightning else None,
                 )
         found = f"a mapping with the keys {', '.join(map(repr, list(content)[:8]))}"
     else:
@@ -111,6 +117,30 @@ def _checkpoint(path: Path, content: object) -> Checkpoint:
     raise InputError(
         f"{path} holds no weights, but {found}: expected a Lightning checkpoint, or a state_dict, "
         f"alone or under one of the keys {', '.join(_WEIGHT_KEYS)}"
+    )
+
+
+def _recorded_preprocessing(content: Mapping[Any, Any]) -> Preprocessing | None:
+    """Return what a datamodule of ours left, under whatever name its class has."""
+    for state in content.values():
+        recorded = state.get("preprocessing") if isinstance(state, Mapping) else None
+        if not isinstance(recorded, Mapping):
+            continue
+        size, mean, std = (recorded.get(name) for name in ("image_size", "mean", "std"))
+        if (
+            (size is None or (isinstance(size, int) and size > 0))
+            and _are_finite_numbers(mean)
+            and _are_finite_numbers(std)
+            and len(mean) == len(std) > 0
+            and min(std) > 0
+        ):
+            return Preprocessing(size, tuple(mean), tuple(std))
+    return None
+
+
+def _are_finite_numbers(values: object) -> TypeGuard[Sequence[float]]:
+    return isinstance(values, (list, tuple)) and all(
+        isinstance(value, (int, float)) and math.isfinite(value) for value in values
     )
 
 

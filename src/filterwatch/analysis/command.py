@@ -23,10 +23,10 @@ from filterwatch.analysis.documents import (
     report_notes,
 )
 from filterwatch.analysis.errors import InputError
-from filterwatch.analysis.images import ProbeImages, sample_probe
-from filterwatch.analysis.loading import LoadedModel, load_model
-from filterwatch.analysis.progress import progress_bar
+from filterwatch.analysis.loading import load_model
+from filterwatch.analysis.probes import sample_probes
 from filterwatch.analysis.run import Analysis, analyze
+from filterwatch.visuals.progress import progress_bar
 
 
 def run_analyze(args: Sequence[str]) -> None:
@@ -92,11 +92,24 @@ def _analyses(files: list[Path], options: argparse.Namespace) -> list[Analysis]:
         )
         for path in files
     ]
-    images = _probe(models, options)
+    if options.probe_size < options.max_clusters:
+        raise InputError(
+            f"--probe-size {options.probe_size} is too small for --max-clusters "
+            f"{options.max_clusters}: take more images, or lower --max-clusters"
+        )
+    probes = sample_probes(
+        models,
+        options.images,
+        options.probe_size,
+        seed=options.seed,
+        image_size=options.image_size,
+        mean=options.mean,
+        std=options.std,
+    )
     analyses = []
-    for model in models:
+    for model, images in zip(models, probes, strict=True):
         model.module.to(device)
-        with progress_bar(str(model.path)) as on_progress:
+        with progress_bar(model.path.name) as on_progress:
             analyses.append(
                 analyze(
                     model,
@@ -111,46 +124,6 @@ def _analyses(files: list[Path], options: argparse.Namespace) -> list[Analysis]:
                 )
             )
     return analyses
-
-
-def _probe(models: list[LoadedModel], options: argparse.Namespace) -> ProbeImages:
-    """Choose the images; they reach every model alike."""
-    first = models[0]
-    for other in models[1:]:
-        if (other.in_channels, other.fixed_image_size) != (
-            first.in_channels,
-            first.fixed_image_size,
-        ):
-            raise InputError(f"{first.path} and {other.path} take images of different shapes")
-    fixed = first.fixed_image_size
-    if options.image_size is not None and options.image_size < 1:
-        raise InputError(f"--image-size must be at least 1, got {options.image_size}")
-    if fixed is not None and options.image_size not in (None, fixed):
-        raise InputError(
-            f"--image-size {options.image_size}: {first.name} of {first.path} takes images of "
-            f"{fixed} pixels"
-        )
-    size = options.probe_size
-    if size < options.max_clusters:
-        raise InputError(
-            f"--probe-size {size} is too small for --max-clusters {options.max_clusters}: "
-            "take more images, or lower --max-clusters"
-        )
-    if first.fixed_batch_size is not None:
-        size = max(size - size % first.fixed_batch_size, 1)
-    published = (first.mean, first.std)
-    if first.mean is not None and len(first.mean) != first.in_channels:
-        published = (None, None)  # of colour images, where this network takes grey ones
-    return sample_probe(
-        options.images,
-        size,
-        seed=options.seed,
-        in_channels=first.in_channels,
-        image_size=options.image_size or fixed,
-        usual_image_size=first.usual_image_size,
-        mean=options.mean or published[0],
-        std=options.std or published[1],
-    )
 
 
 def _device(name: str) -> torch.device:

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from filterwatch.analysis.comparison import Comparison, Filter
 from filterwatch.analysis.errors import first_few
+from filterwatch.analysis.images import ProbeImages
 from filterwatch.analysis.run import Analysis
 
 _SHOWN = 8
@@ -25,7 +26,9 @@ def report_document(analysis: Analysis) -> dict[str, Any]:
     """
     return analysis.report.to_dict() | {
         "model": _model_document(analysis),
-        "probe": _probe_document(analysis) | _outputs_document(analysis),
+        "probe": probe_document(analysis.images)
+        | normalisation_document(analysis.images)
+        | _outputs_document(analysis),
     }
 
 
@@ -46,10 +49,14 @@ def comparison_document(comparison: Comparison) -> dict[str, Any]:
         "isolated_by_turned": _counts(comparison.isolated_by(comparison.turned, comparison.second)),
         "isolated_by_ceased": _counts(comparison.isolated_by(comparison.ceased, comparison.first)),
         "unmatched_layers": comparison.unmatched,
-        "probe": _probe_document(comparison.first),
+        "probe": probe_document(comparison.first.images),
         **{
             side: analysis.report.to_dict()
-            | {"model": _model_document(analysis), "outputs": _outputs_document(analysis)}
+            | {
+                "model": _model_document(analysis),
+                "normalisation": normalisation_document(analysis.images),
+                "outputs": _outputs_document(analysis),
+            }
             for side, analysis in sides.items()
         },
     }
@@ -58,12 +65,9 @@ def comparison_document(comparison: Comparison) -> dict[str, Any]:
 def report_notes(analysis: Analysis) -> Iterator[str]:
     """Yield the lines to print below an analysis's table."""
     images, report = analysis.images, analysis.report
-    labels = f"{len(images.class_names)} classes" if images.class_names else "no class folders"
-    yield f"model: {analysis.model.name} from {analysis.model.path} ({analysis.model.kind})"
-    yield (
-        f"probe: {len(images)} of {images.n_available} images of {images.directory}, {labels}; "
-        f"{_preprocessing(analysis)}"
-    )
+    yield f"model: {_model_line(analysis)}"
+    yield f"probe: {_probe_line(images)}"
+    yield f"normalised by: {_normalisation_line(images)}"
     if analysis.accuracy is not None:
         yield f"accuracy on the probe: {analysis.accuracy:.1%}"
     isolated = report.outlier_samples()
@@ -72,7 +76,7 @@ def report_notes(analysis: Analysis) -> Iterator[str]:
             f"{images.files[index]} ({count})" for index, count in islice(isolated.items(), _SHOWN)
         )
         yield f"images isolated by most anomaly filters (how many): {shown}"
-    yield from (f"note: {note}" for note in [*analysis.model.notes, *images.notes])
+    yield from (f"note: {note}" for note in notes_of(analysis))
 
 
 def comparison_table(comparison: Comparison) -> Table:
@@ -120,20 +124,74 @@ def comparison_notes(comparison: Comparison) -> Iterator[str]:
             _SHOWN,
         )
         yield f"{what}: {named}; they isolate (by how many): {shown}"
-    for what, analysis in (("first", comparison.first), ("second", comparison.second)):
+    sides = (("first", comparison.first), ("second", comparison.second))
+    for what, analysis in sides:
+        yield f"{what}: {_model_line(analysis)}"
+    yield f"probe: {_probe_line(comparison.first.images)}"
+    normalised = {what: _normalisation_line(analysis.images) for what, analysis in sides}
+    if normalised["first"] == normalised["second"]:
+        yield f"normalised by: {normalised['first']}"
+    else:
+        yield from (f"normalised for the {what} by: {line}" for what, line in normalised.items())
+    for what, analysis in sides:
         if analysis.accuracy is not None:
             yield f"accuracy of the {what} on the probe: {analysis.accuracy:.1%}"
+    notes = [note for _, analysis in sides for note in notes_of(analysis)]
+    yield from (f"note: {note}" for note in dict.fromkeys(notes))
     if comparison.unmatched:
         yield f"not in both models: {first_few(comparison.unmatched, _SHOWN)}"
 
 
-def _preprocessing(analysis: Analysis) -> str:
-    preprocessing = analysis.images.preprocessing
-    size = preprocessing.image_size
-    mean = " ".join(f"{value:g}" for value in preprocessing.mean)
-    std = " ".join(f"{value:g}" for value in preprocessing.std)
+def probe_document(images: ProbeImages) -> dict[str, Any]:
+    """Return the images of a probe, as they were chosen, as plain data."""
+    return {
+        "directory": images.directory,
+        "n_available": images.n_available,
+        "class_names": images.class_names,
+        "files": images.files,
+        "labels": None if images.labels is None else images.labels.tolist(),
+        "image_size": images.preprocessing.image_size,
+        "image_size_origin": images.size_origin,
+        "notes": images.notes,
+    }
+
+
+def normalisation_document(images: ProbeImages) -> dict[str, Any]:
+    """Return what normalised the images of a probe for one model, as plain data."""
+    statistics = images.statistics
+    return {
+        "mean": list(statistics.mean),
+        "std": list(statistics.std),
+        "statistics_origin": statistics.origin,
+        "statistics_assumed": statistics.is_assumed,
+    }
+
+
+def notes_of(analysis: Analysis) -> list[str]:
+    """Return all that the reader of a result should know."""
+    return [*analysis.model.notes, *analysis.images.notes, *analysis.images.statistics.notes]
+
+
+def _model_line(analysis: Analysis) -> str:
+    return f"{analysis.model.name} from {analysis.model.path} ({analysis.model.kind})"
+
+
+def _probe_line(images: ProbeImages) -> str:
+    classes = f"{len(images.class_names)} classes" if images.class_names else "no class folders"
+    size = images.preprocessing.image_size
     how = "at their own size" if size is None else f"brought to {size}x{size} pixels"
-    return f"{how}, mean {mean}, std {std}"
+    return (
+        f"{len(images)} of {images.n_available} images of {images.directory}, {classes}; {how} "
+        f"({images.size_origin})"
+    )
+
+
+def _normalisation_line(images: ProbeImages) -> str:
+    statistics = images.statistics
+    mean, std = (
+        " ".join(f"{value:g}" for value in values) for values in (statistics.mean, statistics.std)
+    )
+    return f"mean {mean}, standard deviation {std} ({statistics.origin})"
 
 
 def _model_document(analysis: Analysis) -> dict[str, Any]:
@@ -145,22 +203,6 @@ def _model_document(analysis: Analysis) -> dict[str, Any]:
         "notes": model.notes,
         "n_outputs": analysis.n_outputs,
         "accuracy": analysis.accuracy,
-    }
-
-
-def _probe_document(analysis: Analysis) -> dict[str, Any]:
-    images = analysis.images
-    preprocessing = images.preprocessing
-    return {
-        "directory": images.directory,
-        "n_available": images.n_available,
-        "class_names": images.class_names,
-        "files": images.files,
-        "labels": None if images.labels is None else images.labels.tolist(),
-        "image_size": preprocessing.image_size,
-        "mean": list(preprocessing.mean),
-        "std": list(preprocessing.std),
-        "notes": images.notes,
     }
 
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from filterwatch.analysis.errors import InputError, first_few
-from filterwatch.datamodules.preprocessing import Preprocessing, imagenet_statistics
+from filterwatch.analysis.statistics import Statistics, choose_statistics
+from filterwatch.datamodules.preprocessing import Preprocessing
 from filterwatch.datamodules.sampling import Stream, class_balanced_subset, seeded_generator
 from filterwatch.datamodules.sources import ImageSource, open_images
 
@@ -33,6 +34,8 @@ class ProbeImages:
         class_names: Names of the classes, in the order of the labels.
         n_available: Number of images in the folder.
         preprocessing: What brings the images to the network.
+        size_origin: Why they have the size that they are brought to, for people.
+        statistics: What they are normalised by.
         notes: What the reader of a result should know.
     """
 
@@ -43,6 +46,8 @@ class ProbeImages:
     class_names: list[str]
     n_available: int
     preprocessing: Preprocessing
+    size_origin: str
+    statistics: Statistics
     notes: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -52,6 +57,11 @@ class ProbeImages:
         """Return the first images of the probe as a probe of their own."""
         labels = None if self.labels is None else self.labels[:n_images]
         return replace(self, files=self.files[:n_images], labels=labels)
+
+    def normalised_by(self, statistics: Statistics) -> ProbeImages:
+        """Return the same images, to be normalised by other statistics."""
+        preprocessing = replace(self.preprocessing, mean=statistics.mean, std=statistics.std)
+        return replace(self, preprocessing=preprocessing, statistics=statistics)
 
     def pixels(self, rows: Tensor) -> Tensor:
         """Return images of the probe as stored, uint8 [B, C, H, W]."""
@@ -86,8 +96,8 @@ def sample_probe(
         std: Standard deviation of each channel. Default: ImageNet's.
 
     Raises:
-        InputError: If there is no such folder, no image in it, the folder is one of splits, or an
-            image cannot be decoded.
+        InputError: If there is no such folder, no image in it, the folder is one of splits, an
+            image cannot be decoded, or see `choose_statistics`.
     """
     directory = Path(directory)
     if not directory.is_dir():
@@ -102,9 +112,10 @@ def sample_probe(
     paths, labels, class_names, notes = _list_images(directory)
     chosen = _choose(labels, size, seed)
     probe_paths = [paths[row] for row in chosen.tolist()]
+    size_origin = "as given"
     if image_size is None:
-        image_size = _image_size(probe_paths, usual_image_size)
-    preprocessing = _preprocessing(image_size, in_channels, mean, std)
+        image_size, size_origin = _image_size(probe_paths, usual_image_size)
+    statistics = choose_statistics(in_channels, None, mean, std)
     try:
         # The text of the default message names an argument of the datamodules.
         source = open_images(
@@ -119,7 +130,9 @@ def sample_probe(
         labels=labels[chosen] if class_names else None,
         class_names=class_names,
         n_available=len(paths),
-        preprocessing=preprocessing,
+        preprocessing=Preprocessing(image_size, statistics.mean, statistics.std),
+        size_origin=size_origin,
+        statistics=statistics,
         notes=notes,
     )
 
@@ -170,12 +183,15 @@ def _choose(labels: Tensor, size: int, seed: int) -> Tensor:
     return class_balanced_subset(labels, min(size, len(labels)), generator).sort().values
 
 
-def _image_size(paths: list[Path], usual: int | None) -> int | None:
+def _image_size(paths: list[Path], usual: int | None) -> tuple[int | None, str]:
+    """Return the side to bring images to, ``None`` for their own, and why it is that."""
     sizes = Counter(_stored_size(path) for path in paths)
     (width, height), _ = sizes.most_common(1)[0]
     if len(sizes) == 1 and width == height:
-        return None
-    return usual or min(width, height)
+        return None, "they share it"
+    if usual is not None:
+        return usual, "the network's usual one"
+    return min(width, height), "that of most images"
 
 
 def _stored_size(path: Path) -> tuple[int, int]:
@@ -185,29 +201,3 @@ def _stored_size(path: Path) -> tuple[int, int]:
     except (OSError, SyntaxError) as error:
         raise InputError(f"{path} cannot be opened as an image: repair or remove it") from error
     return width, height
-
-
-def _preprocessing(
-    image_size: int | None,
-    in_channels: int,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-) -> Preprocessing:
-    usual_mean, usual_std = imagenet_statistics(in_channels)
-    for option, values in (("--mean", mean), ("--std", std)):
-        if values is not None and len(values) not in (1, in_channels):
-            raise InputError(
-                f"{option} needs 1 or {in_channels} numbers, one a channel, got {len(values)}"
-            )
-    if std is not None and not all(value > 0 for value in std):
-        raise InputError(f"--std must be positive, got {' '.join(map(str, std))}")
-    return Preprocessing(
-        image_size=image_size,
-        mean=_per_channel(mean, in_channels) or usual_mean,
-        std=_per_channel(std, in_channels) or usual_std,
-    )
-
-
-def _per_channel(values: Sequence[float] | None, n_channels: int) -> tuple[float, ...]:
-    values = tuple(values or ())
-    return values * n_channels if len(values) == 1 else values

@@ -15,6 +15,7 @@ from filterwatch.analysis.architectures import Architecture, find_architecture
 from filterwatch.analysis.checkpoints import Checkpoint, file_kind, read_checkpoint
 from filterwatch.analysis.errors import InputError, first_few
 from filterwatch.analysis.exported import load_exported
+from filterwatch.analysis.statistics import Statistics
 from filterwatch.analysis.weights import load_weights, read_sizes, without_wrappers
 from filterwatch.models import ImageClassifier
 from filterwatch.models.registry import NETWORKS
@@ -33,8 +34,8 @@ class LoadedModel:
         fixed_image_size: The one side in pixels that it takes; ``None`` if it takes several.
         usual_image_size: The side that it was designed for, if known.
         fixed_batch_size: The one number of images in a batch that it takes; ``None`` if any.
-        mean: Mean of each channel that its published weights were trained with, if known.
-        std: Standard deviation, likewise.
+        trained_image_size: The side of the images that it was trained on, where the file says.
+        statistics: What its images were normalised by in training, if known.
         notes: What the reader of a result should know.
     """
 
@@ -46,8 +47,8 @@ class LoadedModel:
     fixed_image_size: int | None = None
     usual_image_size: int | None = None
     fixed_batch_size: int | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
+    trained_image_size: int | None = None
+    statistics: Statistics | None = None
     notes: list[str] = field(default_factory=list)
 
 
@@ -90,7 +91,7 @@ def load_model(
     if isinstance(checkpoint, nn.Module):
         if architecture is None:
             name = type(checkpoint).__name__
-            return _described(checkpoint, name, path, "pickled module")
+            return _described(checkpoint, name, path, Checkpoint("pickled module", {}))
         checkpoint = Checkpoint("pickled module", dict(checkpoint.state_dict()))
     if architecture is None:
         return _image_classifier(path, checkpoint)
@@ -137,7 +138,7 @@ def _image_classifier(path: Path, checkpoint: Checkpoint) -> LoadedModel:
     name = f"filterwatch/{hyperparameters['network']}"
     weights = without_wrappers(checkpoint.weights)
     load_weights(module, weights, "", source=str(path), name=name)
-    return _described(module, name, path, checkpoint.kind)
+    return _described(module, name, path, checkpoint)
 
 
 def _named(
@@ -157,7 +158,7 @@ def _named(
         module = architecture.build(**arguments)
     unused = load_weights(module, weights, prefix, source=str(path), name=architecture.name)
     notes = [f"weights of something else in the file: {first_few(unused)}"] if unused else []
-    return _described(module, architecture.name, path, checkpoint.kind, architecture, notes)
+    return _described(module, architecture.name, path, checkpoint, architecture, notes)
 
 
 def _auxiliary(architecture: Architecture, weights: Mapping[str, Any]) -> dict[str, Any]:
@@ -171,11 +172,12 @@ def _described(
     module: nn.Module,
     name: str,
     path: Path,
-    kind: str,
+    checkpoint: Checkpoint,
     architecture: Architecture | None = None,
     notes: list[str] | None = None,
 ) -> LoadedModel:
     convolution = next((part for part in module.modules() if isinstance(part, nn.Conv2d)), None)
+    in_channels = 3 if convolution is None else convolution.in_channels
     network = getattr(module, "network", module)
     fixed = getattr(network, "image_size", None)  # our own networks know
     usual = None
@@ -183,15 +185,37 @@ def _described(
         usual = architecture.image_size
         if not architecture.takes_any_size and not isinstance(fixed, int):
             fixed = usual
+    recorded = checkpoint.preprocessing
     return LoadedModel(
         module.eval(),
         name,
         path,
-        kind,
-        in_channels=3 if convolution is None else convolution.in_channels,
+        checkpoint.kind,
+        in_channels=in_channels,
         fixed_image_size=fixed if isinstance(fixed, int) else None,
         usual_image_size=usual,
-        mean=None if architecture is None else architecture.mean,
-        std=None if architecture is None else architecture.std,
+        trained_image_size=None if recorded is None else recorded.image_size,
+        statistics=_statistics(in_channels, checkpoint, architecture),
         notes=notes or [],
+    )
+
+
+def _statistics(
+    in_channels: int, checkpoint: Checkpoint, architecture: Architecture | None
+) -> Statistics | None:
+    """Return what is known of the normalisation, if it is one of as many channels."""
+    recorded = checkpoint.preprocessing
+    if recorded is not None and len(recorded.mean) == in_channels:
+        origin = "as in training, kept in the checkpoint"
+        return Statistics(recorded.mean, recorded.std, origin)
+    if architecture is None or architecture.mean is None or architecture.std is None:
+        return None
+    # Published weights are of colour images, where this network may take grey ones.
+    if len(architecture.mean) != in_channels:
+        return None
+    return Statistics(
+        architecture.mean,
+        architecture.std,
+        f"those of the published weights of {architecture.name}",
+        is_assumed=checkpoint.kind == "Lightning checkpoint",  # these weights are none of them
     )

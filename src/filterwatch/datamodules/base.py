@@ -210,20 +210,31 @@ class ImageDataModule(LightningDataModule, ABC):
         return self._loader(self.test_dataset, persistent=False)
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what decides which images are held out, for the checkpoint."""
-        return {"seed": self.seed, "val_size": self.val_size, "probe_size": self.probe_size}
+        """Return what decides which images are held out, and how images are prepared."""
+        mean, std = list(map(float, self.mean)), list(map(float, self.std))
+        return {
+            "seed": self.seed,
+            "val_size": self.val_size,
+            "probe_size": self.probe_size,
+            # ``filterwatch analyze`` reads it from the checkpoint.
+            "preprocessing": {"image_size": self.image_size, "mean": mean, "std": std},
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Warn when a checkpoint was trained with other images held out than now."""
+        """Warn when a checkpoint was trained with other held-out or otherwise prepared images."""
+        now = self.state_dict()
         differing = {
-            name: saved
-            for name, saved in state_dict.items()
-            if name in self.state_dict() and saved != getattr(self, name)
+            name: saved for name, saved in state_dict.items() if saved != now.get(name, saved)
         }
         if differing:
+            consequence = (
+                "its images were prepared otherwise"
+                if list(differing) == ["preprocessing"]
+                else "it has seen images that are held out now"
+            )
             rank_zero_warn(
                 f"The checkpoint was trained with {differing} in {type(self).__name__}, other than "
-                "now: it has seen images that are held out now. Pass the same values."
+                f"now: {consequence}. Pass the same values."
             )
 
     def _missing(self, split: str) -> str:

@@ -1,9 +1,9 @@
-"""What every figure shares: colours, type, tiles of images, and rendering without pyplot."""
+"""What every figure shares: colours, type, and rendering without pyplot."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +11,6 @@ import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from PIL import Image
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -88,63 +87,6 @@ def draw_heading(figure: Figure, heading: str, lines: str, color: str = FAINT) -
     x = MARGIN / width
     figure.text(x, 1 - 0.25 / height, heading, fontsize=11, fontweight="bold", va="center")
     figure.text(x, 1 - 0.42 / height, lines, fontsize=8.5, color=color, va="top", linespacing=1.35)
-
-
-def draw_tiles(
-    figure: Figure,
-    images: Sequence[Pixels],
-    captions: Sequence[str],
-    *,
-    left: float,
-    top: float,
-    columns: int,
-    side: float,
-    pitch: tuple[float, float],
-) -> None:
-    """Lay images out in rows, each with a caption below; all lengths are in inches.
-
-    Axes for each image would take most of the time that a figure takes.
-
-    Args:
-        figure: Where to.
-        images: Pixels [h, w, 3] each.
-        captions: Text for each image; may have several lines.
-        left: Distance of the first image from the figure's left edge.
-        top: Distance of the first image from the figure's upper edge.
-        columns: Images in a row.
-        side: Length of an image's longer side.
-        pitch: Distance from one image to the next, across and down.
-    """
-    width, height = figure.get_size_inches()
-    for position, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        row, column = divmod(position, columns)
-        middle = left + column * pitch[0] + side / 2
-        bottom = top + row * pitch[1] + side
-        scaled = _scaled(image, round(side * DPI))
-        figure.figimage(
-            scaled,
-            round(middle * DPI - scaled.shape[1] / 2),
-            round((height - bottom) * DPI + (side * DPI - scaled.shape[0]) / 2),
-            origin="upper",
-        )
-        figure.text(
-            middle / width,
-            1 - (bottom + 0.04) / height,
-            caption,
-            ha="center",
-            va="top",
-            fontsize=7.5,
-            linespacing=1.15,
-        )
-
-
-def _scaled(image: Pixels, side: int) -> Pixels:
-    """Bring an image's longer side to so many pixels; small ones keep their pixels visible."""
-    height, width = image.shape[:2]
-    scale = side / max(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    method = Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.BILINEAR
-    return np.asarray(Image.fromarray(image).resize(size, method))
 
 
 def shortened(text: str, length: int) -> str:

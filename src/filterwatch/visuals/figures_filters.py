@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 
 import torch
 from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
+from matplotlib.path import Path
+from matplotlib.textpath import TextPath
+from matplotlib.transforms import Affine2D
 
 from filterwatch.detection import AnomalyFilter, AnomalyReport, LayerReport
 from filterwatch.detection.criteria import mean_index, small_clusters
 from filterwatch.visuals.figures import (
     COLORS,
+    DPI,
     FAINT,
     GRID,
     INK,
     PAPER,
     draw_heading,
-    draw_tiles,
     drawing,
     new_figure,
     shortened,
 )
 from filterwatch.visuals.thumbnails import Thumbnails
+from filterwatch.visuals.tiles import draw_tiles
 
 # Clusters beyond the colours take them again, with another marker.
 _MARKERS = ("o", "s", "^", "D")
@@ -162,20 +168,8 @@ def _draw_clusters(
         zorder=4,
         label="outliers",
     )
-    middle = points.median(0).values
-    for number, sample in enumerate(numbered, start=1):
-        outwards = points[sample] - middle
-        outwards = 9 * outwards / outwards.norm().clamp(min=1e-12)
-        axes.annotate(
-            str(number),
-            (float(points[sample, 0]), float(points[sample, 1])),
-            xytext=(float(outwards[0]), float(outwards[1])),
-            textcoords="offset points",
-            ha="center",
-            va="center",
-            fontsize=7.5,
-            zorder=5,
-        )
+    if numbered:
+        _draw_numbers(axes, points, numbered)
     axes.set_xlabel("first principal component", labelpad=2)
     axes.set_ylabel("second principal component", labelpad=1)
     axes.set_aspect("equal", adjustable="datalim")
@@ -183,6 +177,37 @@ def _draw_clusters(
     axes.locator_params(nbins=5)
     axes.grid(color=GRID, linewidth=0.6, zorder=0)
     axes.set_axisbelow(True)
+
+
+def _draw_numbers(axes: Axes, points: torch.Tensor, numbered: list[int]) -> None:
+    """Write 1, 2, … beside points, on the side that is away from the others.
+
+    One collection of outlines: as many texts would take a fifth of a figure's time.
+    """
+    outwards = points[numbered] - points.median(0).values
+    outwards = 9 * outwards / outwards.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    numbers = PathCollection(
+        [
+            _outline(str(number)).transformed(Affine2D().translate(*offset))
+            for number, offset in enumerate(outwards.tolist(), start=1)
+        ],
+        offsets=points[numbered].numpy(),
+        offset_transform=axes.transData,
+        facecolors=INK,
+        linewidths=0,
+        zorder=5,
+        label="numbers",
+    )
+    numbers.set_transform(Affine2D().scale(DPI / 72))
+    axes.add_collection(numbers, autolim=False)
+
+
+@cache
+def _outline(text: str) -> Path:
+    """Return a text's outline, in points, around its middle."""
+    path = TextPath((0, 0), text, size=7.5)
+    box = path.get_extents()
+    return path.transformed(Affine2D().translate(-(box.x0 + box.x1) / 2, -(box.y0 + box.y1) / 2))
 
 
 def _draw_outliers(

@@ -10,11 +10,11 @@ from filterwatch.detection import AnomalyReport
 from filterwatch.visuals.figures import (
     MARGIN,
     draw_heading,
-    draw_tiles,
     drawing,
     new_figure,
 )
 from filterwatch.visuals.thumbnails import Thumbnails
+from filterwatch.visuals.tiles import draw_tiles
 
 _COLUMNS = 8
 # Inches: above the images, and from one to the next across and down.

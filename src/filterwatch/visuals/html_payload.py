@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from filterwatch import __version__
+from filterwatch.analysis.documents import normalisation_document, notes_of, probe_document
 from filterwatch.analysis.run import Analysis
 from filterwatch.detection.criteria import mean_index
 from filterwatch.detection.report import AnomalyReport
@@ -42,25 +43,9 @@ def build_payload(analyses: Sequence[Analysis], chart_filters: Sequence[int]) ->
         "n_samples": n_samples,
         "criteria": asdict(first.report.criteria) | {"limit": first.report.small_cluster_limit},
         "settings": first.report.settings,
-        "probe": _probe(first),
+        "probe": probe_document(first.images),
         "sprite": asdict(sprite_sheet(first.images)),
         "runs": [_run(analysis, kept) for analysis in analyses],
-    }
-
-
-def _probe(analysis: Analysis) -> dict[str, Any]:
-    images = analysis.images
-    preprocessing = images.preprocessing
-    return {
-        "directory": images.directory,
-        "n_available": images.n_available,
-        "files": images.files,
-        "class_names": images.class_names,
-        "labels": None if images.labels is None else images.labels.tolist(),
-        "image_size": preprocessing.image_size,
-        "mean": list(preprocessing.mean),
-        "std": list(preprocessing.std),
-        "notes": images.notes,
     }
 
 
@@ -72,7 +57,8 @@ def _run(analysis: Analysis, chart_filters: list[int]) -> dict[str, Any]:
         "name": analysis.model.name,
         "file": str(analysis.model.path),
         "kind": analysis.model.kind,
-        "notes": analysis.model.notes,
+        "normalisation": normalisation_document(analysis.images),
+        "notes": notes_of(analysis),
         "seconds": round(analysis.seconds, 1),
         "accuracy": analysis.accuracy,
         "comparable": analysis.labels_comparable,

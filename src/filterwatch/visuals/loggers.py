@@ -85,6 +85,6 @@ def _png_files(directory: Path) -> Send:
         group, _, rest = name.rpartition("/")
         path = directory / (group or "pictures") / f"step_{step:07d}" / f"{rest}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(path)
+        Image.fromarray(pixels).save(path, compress_level=3)  # a tenth larger, twice as fast
 
     return send

@@ -1,4 +1,4 @@
-"""A progress bar for long probes: the step, and the layer that is at work.
+"""A progress bar for long probes, in a fit or on the command line: the step, and the layer at work.
 
 It appears after a few seconds only, and never in CI or in a pipe. While Lightning shows a progress
 bar of its own, ours is a line of that display; where it shows none, neither do we.

@@ -76,10 +76,9 @@ class Thumbnails:
         """Return the pixels [h, w, 3] of a sample."""
         at = bisect_right(self._starts, sample) - 1
         images = find_images(self.batches[at])
-        if at not in self._in_unit_range:  # looking through a batch may take long
-            lowest, highest = torch.aminmax(images)
-            self._in_unit_range[at] = bool(lowest >= 0) and bool(highest <= 1)
-        image = images[sample - self._starts[at]]
+        if at not in self._in_unit_range:  # of normalised images the first one tells
+            self._in_unit_range[at] = all(map(_is_in_unit_range, images))
+        image = _shrunk(images[sample - self._starts[at]])
         if self._in_unit_range[at]:
             return _pixels(image)  # it was never normalised
         return _pixels(_denormalised(image, self.mean, self.std))
@@ -184,6 +183,21 @@ def find_labels(batch: Any) -> Tensor | None:
     return None
 
 
+def _is_in_unit_range(image: Tensor) -> bool:
+    lowest, highest = torch.aminmax(image)
+    return bool(lowest >= 0) and bool(highest <= 1)
+
+
+def _shrunk(image: Tensor) -> Tensor:
+    """Bring an image [C, H, W] to the size of a thumbnail, if it is larger."""
+    image = image.detach().float()
+    shrink = _LARGEST / max(image.shape[1:])
+    if shrink >= 1:
+        return image
+    size = [max(1, round(side * shrink)) for side in image.shape[1:]]
+    return F.interpolate(image[None], size, mode="area")[0]
+
+
 def _denormalised(
     image: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> Tensor:
@@ -196,14 +210,9 @@ def _denormalised(
 
 
 def _pixels(image: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """Return an image [C, H, W] of values from 0 to 1 as pixels, small and in colour."""
-    image = image.detach().float()
+    """Return an image [C, H, W] of values from 0 to 1 as pixels in colour."""
     if len(image) != 3:
         image = image.mean(0, keepdim=True).expand(3, -1, -1)
-    shrink = _LARGEST / max(image.shape[1:])
-    if shrink < 1:
-        size = [max(1, round(side * shrink)) for side in image.shape[1:]]
-        image = F.interpolate(image[None], size, mode="area")[0]
     pixels: np.ndarray[Any, np.dtype[np.uint8]] = (
         image.nan_to_num().clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy()
     )

@@ -163,11 +163,12 @@ byId('subject').textContent = `first: ${first.file}; second: ${second.file}; ${w
 facts(byId('facts'), [
   ...runs.map((run, at) => [at ? 'Second' : 'First', `${run.name} from ${run.file} (${run.kind}), ${run.seconds} s`]),
   ['Probe', probeText()],
+  ...[...new Set(runs.map((run) => normalisationText(run.normalisation)))].map((text, at, all) => [all.length > 1 ? `Normalised for the ${at ? 'second' : 'first'} by` : 'Normalised by', text]),
   ['Thresholds', criteriaText(payload.criteria)],
   ['Clustering', settingsText()],
   ['Made by', `filterwatch ${payload.version}; charts by plotly.js ${Plotly.version}`],
   ...(payload.unmatched.length ? [['Not in both', payload.unmatched.join(', ')]] : []),
-  ...[...new Set([...first.notes, ...second.notes, ...probe.notes])].map((note) => ['Note', note]),
+  ...[...new Set([...first.notes, ...second.notes])].map((note) => ['Note', note]),
   ...runs.flatMap((run) => Object.entries(run.skipped).map(([layer, reason]) => [`Skipped ${layer}`, reason])),
 ]);
 update();

@@ -54,7 +54,11 @@ function probeText() {
   const { probe } = payload;
   const classes = probe.class_names.length ? `${count(probe.class_names.length, 'class', 'classes')}` : 'no class folders';
   const size = probe.image_size === null ? 'at their own size' : `brought to ${probe.image_size}×${probe.image_size} pixels`;
-  return `${whole.format(payload.n_samples)} of ${count(probe.n_available, 'image', 'images')} in ${probe.directory} (${classes}), chosen at random, ${size}, mean ${probe.mean.join(' ')}, standard deviation ${probe.std.join(' ')}`;
+  return `${whole.format(payload.n_samples)} of ${count(probe.n_available, 'image', 'images')} in ${probe.directory} (${classes}), chosen at random, ${size} (${probe.image_size_origin})`;
+}
+
+function normalisationText({ mean, std, statistics_origin: origin }) {
+  return `mean ${mean.join(' ')}, standard deviation ${std.join(' ')} (${origin})`;
 }
 
 function settingsText() {

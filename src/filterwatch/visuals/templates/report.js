@@ -175,11 +175,12 @@ byId('subject').textContent = `${run.name}, ${run.kind}, on ${whole.format(paylo
 facts(byId('facts'), [
   ['Model', `${run.name} from ${run.file} (${run.kind})`],
   ['Probe', probeText()],
+  ['Normalised by', normalisationText(run.normalisation)],
   ['Thresholds', criteriaText(payload.criteria)],
   ['Clustering', settingsText()],
   ['Time', `${run.seconds} s`],
   ['Made by', `filterwatch ${payload.version}; charts by plotly.js ${Plotly.version}`],
-  ...[...run.notes, ...probe.notes].map((note) => ['Note', note]),
+  ...run.notes.map((note) => ['Note', note]),
   ...Object.entries(run.skipped).map(([layer, reason]) => [`Skipped ${layer}`, reason]),
 ]);
 update();
