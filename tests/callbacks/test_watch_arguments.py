@@ -78,7 +78,9 @@ def test_every_argument_can_be_written_in_yaml(
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump({"trainer": options}))
     monkeypatch.setattr(sys, "argv", ["tiny", "--config", str(path)])
-    cli = LightningCLI(TinyNet, TinyData, run=False, save_config_callback=None)
+    cli = LightningCLI(
+        TinyNet, TinyData, run=False, save_config_callback=None, seed_everything_default=0
+    )
     (built,) = [
         callback
         for callback in cli.trainer.callbacks

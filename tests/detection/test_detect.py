@@ -28,6 +28,7 @@ from planted import (
 )
 from torch import nn
 
+from filterwatch.callbacks import AnomalyFilterCallback
 from filterwatch.detection import AnomalyCriteria, AnomalyReport
 
 
@@ -148,11 +149,6 @@ def test_progress_is_told_and_changes_nothing() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"max_clusters": 1}, "max_clusters must be at least 2, got 1"),
-        ({"votes": -1}, "votes must be at least 0, got -1"),
-        ({"pca": "both"}, 'pca must be "filter" or "layer", got \'both\''),
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-        ({"memory_budget": 0}, "memory_budget must be a positive number of bytes, got 0"),
         ({"max_clusters": 84}, "83 samples .* max_clusters=84 clusters: use a larger probe, or lo"),
         ({"probe": images()[:4]}, "a probe of 4 samples cannot form max_clusters=5 clusters: use"),
         ({"probe": images()[:0]}, "a probe of 0 samples cannot form max_clusters=5 clusters"),
@@ -161,7 +157,7 @@ def test_progress_is_told_and_changes_nothing() -> None:
         ({"probe": images().byte()}, r"found no images, .*torch.uint8 tensor \[83, 7, 4, 4\]: con"),
         ({"probe": [torch.arange(9)]}, r"found no images, .*torch.int64 tensor \[9\]: convert"),
         ({"layers": ["conv*"]}, r"the pattern 'conv\*' matches none of: 0, 1, 2"),
-        ({"layers": []}, r"layers=\[\] names none: .* 0, 1, 2"),
+        ({"layers": []}, r"layers=\[\] watches nothing: name a layer"),
         ({"model": nn.Flatten()}, "Flatten ran no 2-D convolution"),
         ({"criteria": AnomalyCriteria(83)}, "small_cluster_size=83 makes every .*lower it, or use"),
         ({"criteria": AnomalyCriteria.paper(1)}, "small_cluster_size=100 .* of 83 samples small"),
@@ -172,3 +168,39 @@ def test_bad_input_is_refused_with_the_value_and_the_remedy(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         detect(**arguments)
+
+
+# What the callback refuses at construction, in the same words.
+BAD_ARGUMENTS: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"max_clusters": 1}, ValueError, "max_clusters=1 .*at least 2"),
+    ({"max_clusters": 2.5}, TypeError, "max_clusters=2.5 is not an integer"),
+    ({"votes": -1}, ValueError, "votes=-1 .*at least 0"),
+    ({"votes": 1.5}, TypeError, "votes=1.5 is not an integer"),
+    ({"votes": True}, TypeError, "votes=True is not an integer"),
+    ({"pca": "both"}, ValueError, "pca='both' is unknown: pass 'filter' or 'layer'"),
+    ({"batch_size": 0}, ValueError, "batch_size=0 .*at least 1"),
+    ({"batch_size": 8.0}, TypeError, "batch_size=8.0 is not an integer"),
+    ({"seed": 1.5}, TypeError, "seed=1.5 is not an integer"),
+    ({"seed": -1}, ValueError, "seed=-1 .*at least 0"),
+    ({"seed": 2**32}, ValueError, "seed=4294967296 .*4294967295"),
+    ({"layers": "conv1"}, TypeError, "layers='conv1' is not a list"),
+    ({"layers": [1]}, TypeError, r"layers=\[1\] .*strings"),
+    ({"criteria": 0.1}, TypeError, "criteria=0.1 is no AnomalyCriteria"),
+]
+
+
+@pytest.mark.parametrize("function", [detect, AnomalyFilterCallback])
+@pytest.mark.parametrize(("arguments", "error", "message"), BAD_ARGUMENTS)
+def test_the_function_and_the_callback_refuse_the_same_arguments(
+    arguments: dict[str, Any], error: type[Exception], message: str, function: Any
+) -> None:
+    with pytest.raises(error, match=message):
+        function(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("memory_budget", "error"), [(0, ValueError), (-1, ValueError), (1e9, TypeError)]
+)
+def test_a_memory_budget_is_a_number_of_bytes(memory_budget: Any, error: type[Exception]) -> None:
+    with pytest.raises(error, match=f"memory_budget={memory_budget} .*at least 1"):
+        detect(memory_budget=memory_budget)

@@ -19,6 +19,7 @@ from filterwatch.detection import (
     AnomalyFilter,
     AnomalyReport,
     LayerReport,
+    cluster_points,
     detect_anomaly_filters,
 )
 
@@ -296,3 +297,16 @@ def test_layer_names_and_reasons_are_no_markup() -> None:
     text = str(by_hand(layers=layers, skipped={"head[1]": "[bold]no[/bold]"}, anomalies=[]))
     assert "stem[red].0" in text
     assert "skipped head[1]: [bold]no[/bold]" in text
+
+
+def test_reports_can_be_compared_without_looking_into_their_tensors() -> None:
+    report, again = probed(), probed()
+    layer_name = next(iter(report.layers))
+    assert report == report
+    assert report != again
+    assert report.layers[layer_name] != again.layers[layer_name]
+    assert report.to_dict(include_samples=True) == again.to_dict(include_samples=True)
+    assert {report, again, report} == {again, report}
+    clusterings = cluster_points(torch.rand(2, 20, 2), max_clusters=3)
+    assert clusterings == clusterings
+    assert clusterings != cluster_points(torch.rand(2, 20, 2), max_clusters=3)

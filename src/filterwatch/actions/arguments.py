@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from filterwatch.datamodules._checks import check_flag, check_integer
-from filterwatch.detection import AnomalyCriteria
+from filterwatch._checks import check_flag, check_integer
+from filterwatch.detection.arguments import check_criteria
 
 
 def check_masking_arguments(arguments: Mapping[str, Any]) -> None:
@@ -25,11 +25,7 @@ def check_masking_arguments(arguments: Mapping[str, Any]) -> None:
     check_flag("release", arguments["release"])
     check_flag("verify", arguments["verify"])
     criteria, when, monitor = (arguments[name] for name in ("criteria", "when", "monitor"))
-    if criteria is not None and not isinstance(criteria, AnomalyCriteria):
-        raise TypeError(
-            f"criteria={criteria!r} is no AnomalyCriteria: pass AnomalyCriteria(...), or None for "
-            "the callback's"
-        )
+    check_criteria(criteria, none_means="the callback's")
     if when not in ("always", "count", "loss"):
         raise ValueError(f"when={when!r} is unknown: pass 'always', 'count' or 'loss'")
     if not isinstance(monitor, str) or not monitor:

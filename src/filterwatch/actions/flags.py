@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
-
 from filterwatch.actions.wiring import Filter
 from filterwatch.detection import AnomalyCriteria, AnomalyReport
-from filterwatch.detection.criteria import flag_anomalies
+from filterwatch.detection.criteria import flag_anomalies, mean_index
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ def flagged_filters(
                 limit=limit,
                 criteria=criteria,
             )
-        mean = layer.ch_index[~torch.isnan(layer.ch_index)].mean()
+        mean = mean_index(layer.ch_index, layer.cluster_sizes)
         for channel in flags.nonzero().flatten().tolist():
             source = layer.sources[channel]
             if source is None:

@@ -14,7 +14,7 @@ from rich.console import Console
 from filterwatch.actions import Action, ActionList
 from filterwatch.callbacks.acting import ActingCallback
 from filterwatch.callbacks.agreement import first_process_outcome
-from filterwatch.callbacks.arguments import check_arguments, check_probe_size, smallest_probe
+from filterwatch.callbacks.arguments import check_arguments, smallest_probe
 from filterwatch.callbacks.evaluation import evaluation_stage, run_step, tried_step
 from filterwatch.callbacks.monitors import warn_about_early_readers
 from filterwatch.callbacks.probe import Probe, ProbeSource, find_source, take_probe
@@ -28,6 +28,7 @@ from filterwatch.detection import (
     find_images,
     find_layers,
 )
+from filterwatch.detection.arguments import check_probe_size
 from filterwatch.detection.isolation import undisturbed
 from filterwatch.visuals.gallery import Gallery
 from filterwatch.visuals.pictures import Pictures, chosen_pictures

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import Sampler
 
-from filterwatch.datamodules._checks import (
+from filterwatch._checks import (
     check_flag,
     check_fraction,
     check_integer,

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
 
-from filterwatch.datamodules._checks import check_channels, check_flag, check_integer
+from filterwatch._checks import check_channels, check_flag, check_integer
 from filterwatch.datamodules.base import ImageDataModule, LabelledImages, Split
 from filterwatch.datamodules.preprocessing import imagenet_statistics
 from filterwatch.datamodules.sources import open_images

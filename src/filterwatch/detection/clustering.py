@@ -18,7 +18,7 @@ from filterwatch.detection.threads import spread
 _ELEMENTS_PER_CHUNK = 2**25
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Clusterings:
     """The chosen clustering of each filter, and how the other numbers of clusters fared.
 

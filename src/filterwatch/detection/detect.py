@@ -9,6 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from filterwatch._checks import check_integer
+from filterwatch.detection.arguments import check_detection_arguments, check_probe_size
 from filterwatch.detection.budget import plan_ranks
 from filterwatch.detection.capture import Forward, Layer, capture, find_layers, first_samples
 from filterwatch.detection.criteria import AnomalyCriteria
@@ -84,28 +86,17 @@ def detect_anomaly_filters(
         The report. Layers that could not be judged are in its ``skipped``, with the reason.
 
     Raises:
+        TypeError: If an argument has the wrong type.
         ValueError: If the probe holds fewer samples than ``max_clusters``, or no images; the model
             has no 2-D convolution; a pattern of ``layers`` matches nothing; ``small_cluster_size``
             makes every cluster small; or an argument is out of range.
     """
+    check_detection_arguments(locals())
+    check_integer("memory_budget", memory_budget, 1)
     criteria = criteria or AnomalyCriteria()
-    if max_clusters < 2:
-        raise ValueError(f"max_clusters must be at least 2, got {max_clusters}")
-    if pca not in ("filter", "layer"):
-        raise ValueError(f'pca must be "filter" or "layer", got {pca!r}')
-    if votes < 0:
-        raise ValueError(f"votes must be at least 0, got {votes}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    if memory_budget < 1:
-        raise ValueError(f"memory_budget must be a positive number of bytes, got {memory_budget}")
     with preserved_random_state(seed):  # which iterating a DataLoader draws from
         batches, n_samples = _count(probe, batch_size)
-    if n_samples < max_clusters:
-        raise ValueError(
-            f"a probe of {n_samples} samples cannot form max_clusters={max_clusters} clusters: "
-            "use a larger probe, or lower max_clusters"
-        )
+    check_probe_size(n_samples, max_clusters, criteria)
     limit = criteria.small_cluster_limit(n_samples)
     with preserved_random_state(seed):
         batches, first = _peek(batches)

@@ -48,7 +48,7 @@ class AnomalyFilter:
     outliers: list[int]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LayerReport:
     """Every filter of one layer; all tensors on the CPU.
 
@@ -91,11 +91,12 @@ class LayerReport:
         return torch.isnan(self.ch_index).nonzero().flatten().tolist()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AnomalyReport:
     """What `detect_anomaly_filters` found: anomalous filters, and the samples behind them.
 
-    ``print(report)`` shows it as a table.
+    ``print(report)`` shows it as a table. Two reports are equal only if they are the same object;
+    ``report.to_dict() == other.to_dict()`` compares what they say.
 
     Attributes:
         anomalies: The flagged maps, in forward order.

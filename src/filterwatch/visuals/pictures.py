@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from filterwatch.datamodules._checks import check_integer
+from filterwatch._checks import check_integer
 
 
 @dataclass(frozen=True)
