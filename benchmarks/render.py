@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from benchmarks import masking_effect
+
 
 def main() -> None:
     """Replace what stands between the README's markers."""
@@ -24,6 +26,9 @@ def main() -> None:
     text = between(text, "benchmarks", "\n\n".join(map(goals_table, groups.values())))
     if stable is not None:
         text = between(text, "stability", stability_table(stable))
+    masking = arguments.results / "masking_effect.json"
+    if masking.exists():
+        text = between(text, "masking", masking_table(json.loads(masking.read_text("utf-8"))))
     arguments.readme.write_text(text, encoding="utf-8")
 
 
@@ -69,6 +74,40 @@ def stability_table(group: dict[str, Any]) -> str:
         "over draws."
     )
     return "\n".join([*lines, "", note, _made_by(group)])
+
+
+def masking_table(result: dict[str, Any]) -> str:
+    """Return what masks did to test accuracy, on which images, and what a stop would have done."""
+    cells = result["cells"]
+    size = cells[0]["settings"]["train_size"]
+    images = (
+        "all training images" if size is None else f"**reduced data: {size:,} training images**"
+    )
+    epochs = cells[0]["settings"]["epochs"]
+    stops = []
+    for cell in cells:
+        epoch = masking_effect.stopped_epoch([one["anomaly_filters"] for one in cell["curves"]])
+        if epoch is not None:
+            stops.append(f"{cell['arm']}, seed {cell['seed']} (epoch {epoch})")
+    ended = "; ".join(stops) or "none"
+    versions = cells[0]["versions"]
+    return "\n".join(
+        [
+            f"Simple CNN, CIFAR-10, {images}, {epochs} epochs:",
+            "",
+            masking_effect.markdown(cells),
+            "",
+            "Percent, mean and standard deviation over the seeds; differences are taken seed by "
+            "seed. The selected epoch is that of least validation loss. `random` masks as many "
+            "filters as `masks` in the same layers and epochs, none of them flagged.",
+            "",
+            f"`StopTraining` as it is by default would have ended {len(stops)} of these "
+            f"{len(cells)} runs: {ended}.",
+            "",
+            f"`{result['command']}`: {result['seconds'] / 60:.0f} minutes of one core, "
+            f"torch {versions['torch']}, lightning {versions['lightning']}.",
+        ]
+    )
 
 
 def _by_setting(rows: list[dict[str, Any]]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
