@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from typing import Any
 
 import pytest
@@ -68,13 +69,24 @@ def test_weights_that_are_saved_meanwhile_behave_masked(network: nn.Module) -> N
     assert torch.equal(plain(IMAGES), expected)
 
 
-def test_blank_images_of_some_size_show_the_way(network: nn.Module) -> None:
-    """The linear layer takes only 8x8 images; an adaptive network takes any."""
-    mask_filters(network, [("0", 1)]).remove()
-    odd = nn.Sequential(nn.Conv2d(5, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 5 * 5, 2))
-    with pytest.raises(ValueError, match=r"Sequential took no blank images of 5 channels.*images="):
-        mask_filters(odd, [("0", 1)])
-    with mask_filters(odd, [("0", 1)], images=torch.rand(2, 5, 7, 7)) as masked:
+@pytest.mark.parametrize("side", [8, 7, 50, 227])
+def test_blank_images_of_some_size_show_the_way(side: int) -> None:
+    """The linear layer takes images of one size only, whichever it is."""
+    features = nn.Sequential(nn.Conv2d(5, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2))
+    n_features = features(torch.zeros(1, 5, side, side)).numel()
+    network = nn.Sequential(features, nn.Flatten(), nn.Linear(n_features, 2))
+    before = copied(network)
+    with mask_filters(network, [("0.0", 1)]) as masked:
+        assert masked.filters == [("0.0", 1)]
+    assert bitwise_equal(network.state_dict(), before)
+    assert all(module.training for module in network.modules())
+
+
+def test_images_that_no_square_is_like_are_asked_for() -> None:
+    oblong = nn.Sequential(nn.Conv2d(5, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 5 * 2, 2))
+    with pytest.raises(ValueError, match=r"Sequential took no blank images of any.*images="):
+        mask_filters(oblong, [("0", 1)])
+    with mask_filters(oblong, [("0", 1)], images=torch.rand(2, 5, 7, 4)) as masked:
         assert masked.filters == [("0", 1)]
 
 
@@ -95,6 +107,56 @@ def test_of_a_report_its_filters_are_masked(network: nn.Module) -> None:
         capture(network, [IMAGES], lambda name, maps: found.update({name: maps.clone()}))
         for anomaly in report.anomalies:
             assert (found[anomaly.layer][:, anomaly.channel] == 0).all()
+
+
+class Joined(nn.Module):
+    """Two convolutions that share a normalization: filters of neither can be masked alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(1, 4, 3, padding=1)
+        self.norm = nn.BatchNorm2d(4)
+        self.last = nn.Conv2d(4, 4, 3)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        maps = self.norm(self.left(images)) + self.norm(self.right(images))
+        return self.last(maps.relu())
+
+
+def test_of_a_report_what_cannot_be_masked_is_said_once() -> None:
+    torch.manual_seed(0)
+    network = Joined().eval()
+    images = torch.rand(40, 1, 8, 8)
+    report = detect_anomaly_filters(network, images, **DETECTION)
+    filters = [("left", 1), ("right", 2), ("last", 3)]
+    anomalies = [
+        dataclasses.replace(report.anomalies[0], source_layer=layer, source_channel=channel)
+        for layer, channel in [*filters, (None, None)]
+    ]
+    report = dataclasses.replace(report, anomalies=anomalies)
+    expected = network(images).detach()
+    with pytest.warns(UserWarning, match="mask_filters masks") as warned:
+        masked = mask_filters(network, report)
+    (warning,) = warned
+    said = str(warning.message)
+    assert masked.filters == [("last", 3)]
+    assert list(masked.unmaskable) == [("left", 1), ("right", 2)]
+    for layer, channel in masked.unmaskable:
+        assert f"{channel} of {layer}" in said
+    assert all(reason in said for reason in masked.unmaskable.values())
+    assert "1 flagged maps with no single filter behind them" in said
+    masked.remove()
+    assert torch.equal(network(images), expected)
+    (layer, channel), reason = next(iter(masked.unmaskable.items()))
+    with pytest.raises(ValueError, match=f"filter {channel} of '{layer}' cannot be masked"):
+        mask_filters(network, [(layer, channel)])
+    assert reason
+
+
+def test_a_report_of_another_network_is_refused(network: nn.Module) -> None:
+    report = detect_anomaly_filters(network, IMAGES, **DETECTION)
+    with pytest.raises(ValueError, match="cannot be masked: no such filter"):
+        mask_filters(nn.Sequential(nn.Identity(), *network), report)
 
 
 def test_nothing_to_mask(network: nn.Module) -> None:

@@ -157,8 +157,52 @@ def test_a_checkpoint_without_actions_and_one_with_others(tmp_path: Path) -> Non
     _, _, fitted = run(planned(), max_epochs=3)
     fitted.save_checkpoint(tmp_path / "masked.ckpt")
     for other in (None, StopTraining()):
-        with pytest.warns(UserWarning, match="the state of MaskThese as action 0"):
+        said = "the state of MaskThese as action 0.* 2 filters .*pass action=MaskFilters"
+        with pytest.warns(UserWarning, match=said):
             run(other, checkpoint=tmp_path / "masked.ckpt")
+
+
+@pytest.mark.parametrize(
+    "settings", [{"max_clusters": 4}, {"seed": 1}, {"layers": ["network.*"]}, {"probe_size": 30}]
+)
+def test_masks_outlast_a_change_of_the_callbacks_settings(settings: Any, tmp_path: Path) -> None:
+    _, _, fitted = run(planned(), max_epochs=2)
+    fitted.save_checkpoint(tmp_path / "two.ckpt")  # one mask in effect, one decided
+    action = MaskThese({})
+    callback = watch(action=action, **{"criteria": LENIENT, **settings})
+    with pytest.warns(UserWarning, match="other settings.*masks, and what else actions have done"):
+        fit(callback, checkpoint=tmp_path / "two.ckpt", max_epochs=4)
+    assert action.masks is not None
+    assert action.masks.filters == [("network.0", 1), ("network.4", 0)]
+    assert [entry["epoch"] for entry in action.history] == [0, 1]
+    assert [entry["epoch"] for entry in callback.history] == [2, 3]
+
+
+def test_masks_of_another_prefix_are_not_lost_in_silence(tmp_path: Path) -> None:
+    for epochs, n_masks in ((1, 1), (2, 2)):  # decided and not yet in effect, and both
+        _, module, fitted = run(planned(), max_epochs=epochs)
+        fitted.save_checkpoint(tmp_path / "masked.ckpt")
+        callback = watch(action=planned(), criteria=LENIENT, prefix="other_")
+        with pytest.raises(ValueError, match=rf"{n_masks} masked filters \(1 of network.0.*prefix"):
+            fit(callback, checkpoint=tmp_path / "masked.ckpt", max_epochs=4)
+        # Validation trains nothing.
+        trainer(callback).validate(
+            module, loader(), ckpt_path=tmp_path / "masked.ckpt", verbose=False
+        )
+    _, _, fitted = run(None, max_epochs=1)
+    fitted.save_checkpoint(tmp_path / "unmasked.ckpt")
+    callback = watch(action=MaskThese({}), criteria=LENIENT, prefix="other_")
+    fit(callback, checkpoint=tmp_path / "unmasked.ckpt", max_epochs=2)
+    assert [entry["epoch"] for entry in callback.history] == [1]
+
+
+def test_masks_find_the_action_that_masks_wherever_it_stands(tmp_path: Path) -> None:
+    _, _, fitted = run(planned(), max_epochs=2)
+    fitted.save_checkpoint(tmp_path / "two.ckpt")
+    action = MaskFilters(max_fraction=0.75, start_epoch=9)
+    run([StopTraining(), action], checkpoint=tmp_path / "two.ckpt", max_epochs=3)
+    assert action.masks is not None
+    assert action.masks.filters == [("network.0", 1), ("network.4", 0)]
 
 
 def test_a_network_that_lost_a_masked_filter_is_reported() -> None:
@@ -185,6 +229,13 @@ def test_a_state_with_missing_parts_loads() -> None:
     assert action.state_dict()["masks"] == []
     action.load_state_dict({"events": [{"epoch": 1}], "from_the_future": 1})
     assert action.history == [{"epoch": 1}]
+
+
+def test_what_cannot_be_masked_is_in_the_state() -> None:
+    action = MaskFilters()
+    action.load_state_dict({"unmaskable": [["network.0", 1, "it is shared"]]})
+    assert "filter 1 of network.0 cannot be masked: it is shared" in str(action.summary())
+    assert action.state_dict()["unmaskable"] == [["network.0", 1, "it is shared"]]
 
 
 def test_a_state_survives_a_run_that_does_not_train(tmp_path: Path) -> None:

@@ -146,8 +146,13 @@ def test_several_callbacks_log_under_prefixes_of_their_own() -> None:
     assert list(first.history[0]["by_layer"]) == LAYERS[:3]
     assert list(second.history[0]["by_layer"]) == LAYERS[3:]
     assert first.state_key != second.state_key
+    # A prefix is also what tells their states in a checkpoint apart.
+    with pytest.raises(RuntimeError, match="more than one stateful callback of type `AnomalyFilt"):
+        trainer(watch(seed=0), watch(seed=1))
+    fitted = trainer(watch(seed=0))
+    fitted.callbacks.append(watch(seed=1))
     with pytest.raises(ValueError, match=r"prefix=''.*give each a prefix"):
-        fit(watch(seed=0), watch(seed=1))
+        fitted.fit(TinyNet(), loader(seed=1), loader())
 
 
 class TupleOutput(TinyNet):

@@ -10,10 +10,11 @@ import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader, SubsetRandomSampler
-from watched import TinyNet, dataset, loader, trainer, watch
+from watched import FAST, TinyNet, dataset, loader, trainer, watch
 
 from filterwatch.callbacks import AnomalyFilterCallback
 from filterwatch.callbacks.record import Record
+from filterwatch.detection import AnomalyCriteria
 
 EPOCHS = 4
 
@@ -118,7 +119,9 @@ def test_the_state_is_small_and_loads_as_plain_data(tmp_path: Path) -> None:
     assert restored.record.flagged == callback.record.flagged
     assert callback.report is not None
     assert len(restored.record.flagged) == callback.report.count
-    assert set(state) == {"history", "seconds", "flagged", "probe_indices", "dataset_size"}
+    assert set(state) == {
+        *("settings", "history", "seconds", "flagged", "probe_indices", "dataset_size"),
+    }
     assert len(repr(state)) < 5000
 
 
@@ -131,11 +134,63 @@ def test_a_state_with_missing_parts_loads() -> None:
     assert callback.record.metrics([])["anomaly_filters"] == 3
 
 
-def test_only_a_callback_that_counts_alike_continues_a_history() -> None:
-    key = watch().state_key
-    assert watch(strict=True, batch_size=7, every_n_epochs=3).state_key == key
-    for difference in ({"max_clusters": 4}, {"layers": ["*"]}, {"seed": 1}, {"pca": "layer"}):
-        assert watch(**difference).state_key != key
+def two_epochs(tmp_path: Path, **options: Any) -> tuple[AnomalyFilterCallback, Path]:
+    callback = watch(**options)
+    run(callback, max_epochs=2).save_checkpoint(tmp_path / "two.ckpt")
+    return callback, tmp_path / "two.ckpt"
+
+
+@pytest.mark.parametrize(
+    ("difference", "said"),
+    [
+        ({"max_clusters": 4}, "max_clusters=4 was 6"),
+        ({"votes": 3}, "votes=3 was 0"),
+        ({"layers": ["*.0"]}, r"layers=\['\*.0'\] was None"),
+        ({"pca": "layer"}, "pca='layer' was 'filter'"),
+        ({"criteria": AnomalyCriteria(3)}, "criteria=.*: 3, .*was.*: 4, "),
+        ({"seed": 1}, "seed=1 was 0.*; a new probe is taken"),
+        ({"probe_size": 30}, "probe_size=30 was 40.*; a new probe is taken"),
+    ],
+)
+def test_with_other_settings_a_new_history_begins_and_it_is_said(
+    difference: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    first, checkpoint = two_epochs(tmp_path)
+    resumed = watch(**difference)
+    assert resumed.state_key == first.state_key
+    with pytest.warns(UserWarning, match=f"other settings.*{said}") as warned:
+        run(resumed, checkpoint=checkpoint)
+    assert sum("other settings" in str(warning.message) for warning in warned) == 1
+    assert [entry["epoch"] for entry in resumed.history] == [2, 3]
+    same_probe = resumed.probe_indices == first.probe_indices
+    assert same_probe == ("a new probe" not in said)
+    assert resumed.samples is None or resumed.samples.n_samples == resumed.probe_size
+
+
+def test_what_counts_do_not_depend_on_may_change(tmp_path: Path) -> None:
+    first, checkpoint = two_epochs(tmp_path)
+    resumed = watch(strict=True, batch_size=7, every_n_epochs=3, print_summary=True)
+    run(resumed, checkpoint=checkpoint)
+    assert resumed.history[:1] == first.history[:1]
+    assert [entry["epoch"] for entry in resumed.history] == [0, 1, 3]
+
+
+def test_the_settings_of_a_restored_history_stay_with_it_until_a_fit(tmp_path: Path) -> None:
+    first, _ = two_epochs(tmp_path)
+    other = watch(max_clusters=4)
+    other.load_state_dict(first.state_dict())
+    assert other.state_dict()["settings"]["max_clusters"] == 6
+    assert other.state_dict() == first.state_dict()
+
+
+def test_a_subclass_goes_on_where_the_callback_was(tmp_path: Path) -> None:
+    class Own(AnomalyFilterCallback):
+        pass
+
+    first, checkpoint = two_epochs(tmp_path)
+    resumed = Own(**FAST)
+    run(resumed, checkpoint=checkpoint)
+    assert resumed.history[:2] == first.history
 
 
 def test_a_record_forgets_epochs_that_come_again() -> None:

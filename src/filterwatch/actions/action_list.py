@@ -98,14 +98,37 @@ class ActionList:
         return {"actions": states} if states else {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore states of actions of the same class at the same place; warn about others."""
-        states = state_dict.get("actions", [])
-        for place, entry in enumerate(states):
-            name = entry["name"]
-            if place < len(self) and type(self._actions[place]).__name__ == name:
-                self._actions[place].load_state_dict(entry["state"])
-            elif entry["state"]:
-                rank_zero_warn(
-                    f"the checkpoint has the state of {name} as action {place}, and now there is "
-                    "none: what it did to the network is no longer kept up"
-                )
+        """Give each state to the action that it is of; warn about those that there is none for.
+
+        Of actions of one class the first gets the first state. Masks go to whichever action masks,
+        for there is at most one.
+        """
+        free = list(self._actions)
+        for place, entry in enumerate(state_dict.get("actions", [])):
+            name, state = entry["name"], entry["state"]
+            action = _heir(name, state, free)
+            if action is not None:
+                free.remove(action)
+                action.load_state_dict(state)
+            elif state:
+                rank_zero_warn(_lost(name, state, place))
+
+
+def _heir(name: str, state: dict[str, Any], actions: Sequence[Action]) -> Action | None:
+    named = (action for action in actions if type(action).__name__ == name)
+    masking = (action for action in actions if isinstance(action, MaskFilters))
+    return next(named, next(masking, None) if "masks" in state else None)
+
+
+def _lost(name: str, state: dict[str, Any], place: int) -> str:
+    message = (
+        f"the checkpoint has the state of {name} as action {place}, and now there is none: what it "
+        "did to the network is no longer kept up"
+    )
+    n_masks = len(state.get("masks", []))
+    if n_masks:
+        message += (
+            f". {n_masks} filters that were masked train on from weights of zero; to keep them "
+            "masked, pass action=MaskFilters(...)"
+        )
+    return message

@@ -161,8 +161,7 @@ class MaskFilters(Action):
         goes_on = self._masks is not None and self._masks.model is watch.module
         if resumed:
             self._masks = FilterMasks(watch.module)
-            lost = self._masks.load_state_dict(self._restored)
-            if lost:
+            if lost := self._masks.load_state_dict(self._restored):
                 rank_zero_warn(f"MaskFilters: the network no longer has the masked filters {lost}")
         elif not goes_on or watch.trainer.current_epoch == 0:
             self._masks, self._state = FilterMasks(watch.module), MaskState()
@@ -225,7 +224,7 @@ class MaskFilters(Action):
                 f"{self._maps_without_filter} flagged maps count but cannot be masked: no single "
                 "filter is behind them (a residual addition, for instance)"
             )
-        for (layer, index), obstacle in self._state.pending.unmaskable.items():
+        for (layer, index), obstacle in self._state.unmaskable.items():
             notes.append(f"filter {index} of {layer} cannot be masked: {obstacle}")
         return events_table(self.history, notes) if self.history else "\n".join(notes)
 

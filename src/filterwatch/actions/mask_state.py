@@ -36,16 +36,19 @@ class MaskState:
         pending: The newest decision.
         events: The events of all decisions.
         monitored: Values of the monitored metric, one a probe.
+        unmaskable: Why filters that were wanted at any time cannot be masked.
     """
 
     pending: MaskDecision = field(default_factory=MaskDecision)
     events: list[dict[str, Any]] = field(default_factory=list)
     monitored: list[float] = field(default_factory=list)
+    unmaskable: dict[Filter, str] = field(default_factory=dict)
 
     def take(self, decision: MaskDecision) -> None:
         """Replace the newest decision."""
         self.pending = decision
         self.events += decision.events
+        self.unmaskable.update(decision.unmaskable)
 
     def done(self) -> None:
         """Remember that the newest decision was carried out."""
@@ -59,6 +62,7 @@ class MaskState:
             "streaks": [[*filter_, streak] for filter_, streak in self.pending.streaks.items()],
             "events": [dict(entry) for entry in self.events],
             "monitored": list(self.monitored),
+            "unmaskable": [[*filter_, reason] for filter_, reason in self.unmaskable.items()],
         }
 
     @classmethod
@@ -69,4 +73,11 @@ class MaskState:
             to_release=[(layer, index) for layer, index in state.get("to_release", [])],
             streaks={(layer, index): streak for layer, index, streak in state.get("streaks", [])},
         )
-        return cls(pending, list(state.get("events", [])), list(state.get("monitored", [])))
+        return cls(
+            pending,
+            events=list(state.get("events", [])),
+            monitored=list(state.get("monitored", [])),
+            unmaskable={
+                (layer, index): reason for layer, index, reason in state.get("unmaskable", [])
+            },
+        )

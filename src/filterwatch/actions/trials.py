@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from filterwatch.actions.action import Watch
+from filterwatch.actions.batches import describe, find_labels, find_logits
 from filterwatch.actions.masks import FilterMasks
 from filterwatch.actions.wiring import Filter, Wiring
 from filterwatch.detection import AnomalyReport, find_images
@@ -20,8 +21,10 @@ from filterwatch.detection.isolation import undisturbed
 
 LossStep = Callable[[LightningModule, Any], Tensor]
 
-# Where labels are looked for in a batch that is a mapping.
-_LABEL_KEYS = ("label", "labels", "target", "targets", "y")
+_REMEDY = (
+    "Override verification_loss(pl_module, batch) of MaskFilters to say what the loss is, or pass "
+    "verify=False"
+)
 
 
 @contextmanager
@@ -49,20 +52,37 @@ def mean_loss(watch: Watch, loss_step: LossStep) -> float:
 
 
 def cross_entropy(pl_module: LightningModule, batch: Any) -> Tensor:
-    """Return the cross entropy between a module's outputs and the labels of a batch.
+    """Return the cross entropy between a module's logits and the labels of a batch.
 
     Raises:
-        ValueError: If the batch holds no class labels, one for each image.
+        ValueError: If the batch holds no class labels, one for each image; or the module returns no
+            logits [N, classes] that go with them.
     """
     images = find_images(batch)
-    labels = _find_labels(batch, len(images))
+    labels = find_labels(batch, len(images))
     if labels is None:
         raise ValueError(
             "verify=True needs a class label for each image of the probe, in a batch such as "
-            "(images, labels); found none. Override verification_loss(pl_module, batch) of "
-            "MaskFilters for data of another kind, or pass verify=False"
+            "(images, labels) or {'image': …, 'label': …}; found none in a batch of "
+            f"{describe(batch)}. {_REMEDY}"
         )
-    return F.cross_entropy(pl_module(images).float(), labels)
+    output = pl_module(images)
+    logits = find_logits(output)
+    shape = None if logits is None else tuple(logits.shape)
+    if logits is None or logits.ndim != 2 or len(logits) != len(images):
+        raise ValueError(
+            f"verify=True needs logits [{len(images)}, classes] of {type(pl_module).__name__}, and "
+            f"forward returned {describe(output)}, in which "
+            f"{'there is no tensor' if shape is None else f'the logits would be {list(shape)}'}. "
+            f"{_REMEDY}"
+        )
+    lowest, highest = int(labels.min()), int(labels.max())
+    if lowest < 0 or highest >= logits.shape[1]:
+        raise ValueError(
+            f"verify=True: the probe's labels go from {lowest} to {highest}, and "
+            f"{type(pl_module).__name__} tells {logits.shape[1]} classes apart. {_REMEDY}"
+        )
+    return F.cross_entropy(logits.float(), labels)
 
 
 def check_labels(watch: Watch, loss_step: LossStep) -> None:
@@ -76,8 +96,16 @@ def check_labels(watch: Watch, loss_step: LossStep) -> None:
             "verify=True needs held-out samples, and the probe is of training samples: leave out "
             "probe='train' (or probe_source='train' of the datamodule), or pass verify=False"
         )
-    with undisturbed(watch.module):
-        loss = watch.run(watch.first_samples, loss_step)
+    try:
+        with undisturbed(watch.module):
+            loss = watch.run(watch.first_samples, loss_step)
+    except ValueError:
+        raise
+    except Exception as error:
+        raise ValueError(
+            f"verify=True: {type(watch.module).__name__} gave no loss on the probe ({error!r}). "
+            f"{_REMEDY}"
+        ) from error
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         raise ValueError(f"verification_loss must return one number as a tensor, got {loss!r}")
 
@@ -116,16 +144,3 @@ def remaining_activation(
     with silenced(watch, wiring, list(left)):
         capture(watch.module, [watch.first_samples], look, forward=watch.forward)
     return left
-
-
-def _find_labels(batch: Any, n_samples: int) -> Tensor | None:
-    if isinstance(batch, Mapping):
-        candidates = [batch[key] for key in _LABEL_KEYS if key in batch]
-    else:
-        candidates = list(batch) if isinstance(batch, (tuple, list)) else []
-    for candidate in candidates:
-        is_labels = isinstance(candidate, Tensor) and not candidate.is_floating_point()
-        if is_labels and candidate.shape == (n_samples,):
-            labels: Tensor = candidate.long()
-            return labels
-    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,7 @@ from filterwatch.detection import AnomalyReport
 from filterwatch.visuals.loggers import scalar_step
 
 
-class ActingCallback(Callback):
+class ActingCallback(Callback, ABC):
     """Tells actions what happens in a fit.
 
     Attributes:
@@ -37,17 +38,18 @@ class ActingCallback(Callback):
     _warnings: WarnOnce
 
     @property
+    @abstractmethod
     def history(self) -> list[dict[str, Any]]:
         """One dict a probe."""
-        raise NotImplementedError
 
+    @abstractmethod
     def probe_step(self, pl_module: LightningModule, batch: Any) -> object:
         """Send a batch of the probe through the network."""
-        raise NotImplementedError
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let actions do what they decided at the end of the epoch before."""
-        self.actions.on_epoch_start(self.watch(trainer, pl_module))
+        if len(self.actions):
+            self.actions.on_epoch_start(self.watch(trainer, pl_module))
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer

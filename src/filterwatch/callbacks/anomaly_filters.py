@@ -2,40 +2,30 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Literal
 
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 
 from filterwatch.actions import Action, ActionList
-from filterwatch.callbacks.acting import ActingCallback
-from filterwatch.callbacks.agreement import first_process_outcome
-from filterwatch.callbacks.arguments import check_arguments, smallest_probe
-from filterwatch.callbacks.evaluation import evaluation_stage, run_step, tried_step
+from filterwatch.callbacks.arguments import check_arguments
+from filterwatch.callbacks.collating import UnequalImagesError
 from filterwatch.callbacks.monitors import warn_about_early_readers
-from filterwatch.callbacks.probe import Probe, ProbeSource, find_source, take_probe
+from filterwatch.callbacks.probe import Probe, ProbeSource
+from filterwatch.callbacks.probing import ProbingCallback
 from filterwatch.callbacks.record import NAME, Record, log_metrics, show_monitors
+from filterwatch.callbacks.resuming import plain_settings, refuse_lost_masks
 from filterwatch.callbacks.summary import summary_table
 from filterwatch.callbacks.warn_once import WarnOnce
-from filterwatch.detection import (
-    AnomalyCriteria,
-    AnomalyReport,
-    detect_anomaly_filters,
-    find_images,
-    find_layers,
-)
-from filterwatch.detection.arguments import check_probe_size
-from filterwatch.detection.isolation import undisturbed
+from filterwatch.detection import AnomalyCriteria, AnomalyReport, find_images
 from filterwatch.visuals.gallery import Gallery
 from filterwatch.visuals.pictures import Pictures, chosen_pictures
-from filterwatch.visuals.progress import probe_progress
 
 
-class AnomalyFilterCallback(ActingCallback):
+class AnomalyFilterCallback(ProbingCallback):
     """Counts a CNN's anomaly filters at the end of each epoch and logs the count like a loss.
 
     Logged, the same on every process:
@@ -113,7 +103,9 @@ class AnomalyFilterCallback(ActingCallback):
         TypeError: If an argument has the wrong type.
         ValueError: If an argument is out of range; at the start of a fit, if there is nothing to
             probe with, the module cannot run the probe or has no convolution, ``layers`` matches
-            nothing, or the probe is too small for ``max_clusters`` or the criteria.
+            nothing, the probe is too small for ``max_clusters`` or the criteria, or its images
+            differ in size (without ``strict`` and actions that is a warning, and the fit goes on
+            unwatched).
     """
 
     def __init__(
@@ -161,6 +153,7 @@ class AnomalyFilterCallback(ActingCallback):
         self._warnings = WarnOnce()
         self._gallery = Gallery(chosen_pictures(pictures), prefix + NAME, self._warnings, strict)
         self._restored = False
+        self._settings_then: dict[str, Any] = {}
         self._earlier_probes = 0
         self._fit_started = 0.0
         self._fit_seconds = 0.0
@@ -178,23 +171,9 @@ class AnomalyFilterCallback(ActingCallback):
         return pl_module(find_images(batch))
 
     @property
-    def history(self) -> list[dict[str, Any]]:
-        """One dict a probe, see `Record`."""
-        return self.record.history
-
-    @property
     def state_key(self) -> str:
-        """Identifies the state in a checkpoint: only what counts alike continues a history."""
-        return self._generate_state_key(
-            prefix=self.prefix,
-            probe_size=self.probe_size,
-            layers=None if self.layers is None else list(self.layers),
-            criteria=self.criteria,
-            max_clusters=self.max_clusters,
-            pca=self.pca,
-            votes=self.votes,
-            seed=self.seed,
-        )
+        """Identifies the state in a checkpoint by the prefix alone: masks outlast settings."""
+        return f"AnomalyFilterCallback{{'prefix': {self.prefix!r}}}"
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse two callbacks that would log under the same names, and what actions cannot do."""
@@ -215,32 +194,34 @@ class AnomalyFilterCallback(ActingCallback):
         self.record.keep_before(trainer.current_epoch)
         self._earlier_probes = len(self.history)
         self.report = None
-        # A data set may draw from the global random state, as random transforms do.
-        with undisturbed(pl_module, seed=self.seed), evaluation_stage(trainer):
-            self.samples = self._take_probe(trainer)
-        check_probe_size(self.samples.n_samples, self.max_clusters, self.criteria)
-        self.probe_indices = self.samples.indices
-        self._dataset_size = self.samples.dataset_size
-        with evaluation_stage(trainer):
-            layers = find_layers(
-                pl_module,
-                self.samples.first_samples,
-                layers=self.layers,
-                forward=tried_step(trainer, pl_module, self.probe_step),
+        changed = self.heed_changed_settings() if self._restored else False
+        # Only a resumed run goes on with the same data; another fit may have another split.
+        try:
+            self.samples = self.take_probe(trainer, pl_module, again=self._restored)
+        except UnequalImagesError as error:
+            if self.strict or len(self.actions):
+                raise
+            self._warnings.warn(
+                "unequal images",
+                f"AnomalyFilterCallback does not watch this fit; training goes on. {error}",
             )
+            self.samples, self._restored = None, False
+            return
+        layers = self.find_layers(trainer, pl_module, self.samples)
         self._layers = [layer.name for layer in layers]
         self._gallery.start(trainer, self.samples, layers)
         self.actions.start(self.watch(trainer, pl_module), resumed=self._restored)
         metrics = {**self.record.metrics(self._layers), **self.actions.metrics()}
         warn_about_early_readers(trainer, {self.prefix + name for name in metrics})
-        if self._restored:
+        if self._restored and not changed:
             self._make_up_for(trainer, pl_module, trainer.current_epoch - 1)
         self._restored = False
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Probe the network where it is due, and log."""
-        if trainer.current_epoch % self.every_n_epochs == 0 or not self.history:
-            self._probe_network(trainer, pl_module, trainer.current_epoch)
+        due = trainer.current_epoch % self.every_n_epochs == 0 or not self.history
+        if due and self.samples is not None:
+            self.probe_network(trainer, pl_module, trainer.current_epoch)
         metrics = {**self.record.metrics(self._layers), **self.actions.metrics()}
         if self.history:
             log_metrics(pl_module, self.prefix, metrics)
@@ -270,6 +251,8 @@ class AnomalyFilterCallback(ActingCallback):
     def state_dict(self) -> dict[str, Any]:
         """Return the record and the samples' indices as plain values."""
         return {
+            # Of the counts in the record: those of a checkpoint until a fit goes on from it.
+            "settings": self._settings_then if self._restored else plain_settings(vars(self)),
             **self.record.state_dict(),
             "probe_indices": self.probe_indices,
             "dataset_size": self._dataset_size,
@@ -284,24 +267,15 @@ class AnomalyFilterCallback(ActingCallback):
         self._dataset_size = state_dict.get("dataset_size")
         self.actions.load_state_dict(state_dict)
         self._gallery.curves.load_state_dict(state_dict)
+        self._settings_then = state_dict.get("settings", {})
         self._restored = True
 
-    def _take_probe(self, trainer: Trainer) -> Probe:
-        loader, source = find_source(trainer, self.probe)
-        size = self.probe_size
-        if trainer.fast_dev_run:  # type: ignore[attr-defined]
-            size = min(size, smallest_probe(self.max_clusters, self.criteria))
-        return take_probe(
-            trainer,
-            loader,
-            source,
-            size=size,
-            batch_size=self.batch_size,
-            seed=self.seed,
-            # Only a resumed run goes on with the same data; another fit may have another split.
-            indices=self.probe_indices if self._restored else None,
-            dataset_size=self._dataset_size,
-        )
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Refuse to go on with training where masks would be lost."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            refuse_lost_masks(trainer, checkpoint)
 
     def _make_up_for(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
         """Probe for an epoch whose end went missing between a checkpoint and the resumed run.
@@ -311,45 +285,6 @@ class AnomalyFilterCallback(ActingCallback):
         """
         due = epoch >= 0 and epoch % self.every_n_epochs == 0
         if due and all(entry["epoch"] != epoch for entry in self.history):
-            self._probe_network(trainer, pl_module, epoch)
+            self.probe_network(trainer, pl_module, epoch)
             # Lightning takes the next epoch for one that has begun already.
             self.on_train_epoch_start(trainer, pl_module)
-
-    def _probe_network(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
-        """Make a new report; where that fails, everything stays as it was."""
-        started = time.perf_counter()
-        outcome = first_process_outcome(trainer, partial(self._detect, trainer, pl_module))
-        if isinstance(outcome, Exception):
-            if self.strict:
-                raise outcome
-            reason = f"{type(outcome).__name__}: {outcome}"
-            self._warnings.warn(
-                re.sub(r"\d+", "", reason),  # amounts of memory differ each time
-                f"AnomalyFilterCallback could not probe the network in epoch {epoch}; training "
-                f"goes on, and the last values are logged again. {reason}",
-            )
-            return
-        for layer, reason in outcome.skipped.items():
-            self._warnings.warn(layer, f"AnomalyFilterCallback skips the layer {layer}: {reason}")
-        self.report = outcome
-        self.record.add(epoch, outcome, time.perf_counter() - started)
-        self.act(trainer, pl_module, outcome, epoch)
-
-    def _detect(self, trainer: Trainer, pl_module: LightningModule) -> AnomalyReport:
-        assert self.samples is not None
-        with evaluation_stage(trainer), probe_progress(trainer) as on_progress:
-            return detect_anomaly_filters(
-                pl_module,
-                self.samples.batches,
-                layers=self.layers,
-                criteria=self.criteria,
-                max_clusters=self.max_clusters,
-                pca=self.pca,
-                votes=self.votes,
-                seed=self.seed,
-                forward=self._gallery.watching(
-                    lambda batch: run_step(trainer, pl_module, batch, self.probe_step)
-                ),
-                masks=self.actions.masks,
-                on_progress=on_progress,
-            )

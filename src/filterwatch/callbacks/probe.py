@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeGuard
 
-import torch
-from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import CombinedLoader, rank_zero_warn
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, default_collate
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
+from filterwatch.callbacks.collating import batches_of, join_samples, split_batch
 from filterwatch.callbacks.samples import choose_samples, dataset_labels, reservoir, sample_pool
-from filterwatch.detection.images import find_images
 
 ProbeSource = Literal["train"] | Tensor | Dataset[Any] | Iterable[Any] | None
 
@@ -101,12 +99,15 @@ def take_probe(
         seed: Seed of the choice.
         indices: Samples taken before, to be taken again.
         dataset_size: Number of samples that the data set had then.
+
+    Raises:
+        UnequalImagesError: If the images differ in size.
     """
     if not _has_indexed_samples(loader):
         samples, collate = _stream(loader)
         chosen = reservoir(samples, size, seed=seed, limit=_STREAM_FACTOR * size)
         chosen = trainer.strategy.broadcast(chosen)
-        batches, first_samples = _collated(chosen, collate, batch_size)
+        batches, first_samples = batches_of(chosen, collate, batch_size)
         return Probe(batches, first_samples, len(chosen), source)
     dataset: Any = loader.dataset
     pool = sample_pool(loader)
@@ -121,7 +122,7 @@ def take_probe(
         indices = choose_samples(pool, dataset_labels(dataset), size, seed)
     # Processes choose alike, unless a sampler of the user's shards the data by itself.
     indices = trainer.strategy.broadcast(indices)
-    batches, first_samples = _collated(Subset(dataset, indices), loader.collate_fn, batch_size)
+    batches, first_samples = batches_of(Subset(dataset, indices), loader.collate_fn, batch_size)
     return Probe(batches, first_samples, len(indices), source, indices, len(dataset))
 
 
@@ -151,36 +152,4 @@ def _stream(loader: Iterable[Any]) -> tuple[Any, Any]:
     """Return single samples of a loader, and what collates them."""
     if isinstance(loader, DataLoader) and loader.batch_sampler is not None:
         return loader.dataset, loader.collate_fn
-    return (sample for batch in loader for sample in _split(batch)), default_collate
-
-
-def _split(batch: Any) -> Iterator[Any]:
-    n_samples = len(find_images(batch))
-    return (_select(batch, index, n_samples) for index in range(n_samples))
-
-
-def _select(batch: Any, index: int, n_samples: int) -> Any:
-    """Return one sample of a batch; what does not look like one entry a sample is kept whole."""
-    if isinstance(batch, Tensor):
-        return batch[index] if batch.ndim and len(batch) == n_samples else batch
-    if isinstance(batch, Mapping):
-        return {key: _select(value, index, n_samples) for key, value in batch.items()}
-    if isinstance(batch, Sequence) and not isinstance(batch, (str, bytes)):
-        holds_tensors = any(isinstance(value, Tensor) for value in batch)
-        if len(batch) == n_samples and not holds_tensors:
-            return batch[index]
-        return tuple(_select(value, index, n_samples) for value in batch)
-    return batch
-
-
-def _collated(samples: Any, collate: Any, batch_size: int) -> tuple[list[Any], Any]:
-    """Return samples in batches on the CPU, and a batch of the first two."""
-
-    def batches(size: int) -> Iterator[Any]:
-        # A generator of its own: a DataLoader draws from the global one otherwise.
-        loader = DataLoader(
-            samples, batch_size=size, collate_fn=collate, generator=torch.Generator()
-        )
-        return (move_data_to_device(batch, torch.device("cpu")) for batch in loader)
-
-    return list(batches(batch_size)), next(batches(2), None)
+    return (sample for batch in loader for sample in split_batch(batch)), join_samples
