@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,17 @@ def test_the_readme_has_the_markers() -> None:
     for name in ("benchmarks", "stability", "masking"):
         assert f"<!-- {name}:begin -->" in text
         assert f"<!-- {name}:end -->" in text
+
+
+def test_the_readme_shows_the_results_that_are_there() -> None:
+    from benchmarks.render import masking_table
+
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    results = ROOT / "docs" / "results" / "masking_effect.json"
+    table = masking_table(json.loads(results.read_text(encoding="utf-8")))
+    assert f"<!-- masking:begin -->\n{table}\n<!-- masking:end -->" in text
+    assert "reduced data" in table
+    assert "| random | 3 |" in table
 
 
 def test_the_loop_over_scikit_learn_finds_what_the_engine_finds() -> None:

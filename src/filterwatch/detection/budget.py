@@ -11,7 +11,7 @@ MIN_RANK = 4
 
 
 def plan_ranks(
-    bytes_per_sample: Mapping[str, int], n_samples: int, memory_budget: int
+    bytes_per_sample: Mapping[str, int], n_samples: int, memory_budget: int, reserved: int = 0
 ) -> dict[str, int | None]:
     """Decide which layers are kept whole and which as a truncated factorisation.
 
@@ -19,6 +19,7 @@ def plan_ranks(
         bytes_per_sample: Layer name to the size of its maps for one sample, in bytes.
         n_samples: Number of samples in the probe.
         memory_budget: Bytes that all kept maps may take together.
+        reserved: Bytes of them that factorising takes besides.
 
     Returns:
         Layer name to the rank of its factorisation, or ``None`` where the maps are kept whole.
@@ -29,15 +30,16 @@ def plan_ranks(
     total = sum(bytes_per_sample.values())
     if total * n_samples <= memory_budget:
         return dict.fromkeys(bytes_per_sample)
-    rank = min(MAX_RANK, memory_budget // total)
+    rank = min(MAX_RANK, (memory_budget - reserved) // total)
     if rank < MIN_RANK:
         raise ValueError(
             f"memory_budget={memory_budget} bytes is too small: the maps of one sample take "
-            f"{total} bytes, and at least {MIN_RANK} times that is needed; raise it, look at fewer "
-            "`layers`, or send the whole probe through in one batch"
+            f"{total} bytes, and at least {MIN_RANK} times that is needed"
+            + (f", and {reserved} to work with" if reserved else "")
+            + "; raise it, look at fewer `layers`, or send the whole probe through in one batch"
         )
     ranks: dict[str, int | None] = dict.fromkeys(bytes_per_sample, rank)
-    left = memory_budget - rank * total
+    left = memory_budget - reserved - rank * total
     for name, size in sorted(bytes_per_sample.items(), key=lambda item: item[1]):
         extra = (n_samples - rank) * size
         if extra > left:

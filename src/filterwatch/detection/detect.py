@@ -106,7 +106,10 @@ def detect_anomaly_filters(
         for layer in find_layers(model, few, layers=layers, forward=forward, seed=seed)
     }
     ranks = plan_ranks(
-        {name: layer.map_bytes for name, layer in found.items()}, n_samples, memory_budget
+        {name: layer.map_bytes for name, layer in found.items()},
+        n_samples,
+        memory_budget,
+        reserved=memory_budget // _GROUPS,
     )
     reductions = {
         name: LayerReduction(

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from filterwatch.detection.pca import condition, principal_components, project, project_few
-from filterwatch.detection.streaming import TruncatedFactors
+from filterwatch.detection.streaming import MERGED_SAMPLES, TruncatedFactors
 
 PCA = Literal["filter", "layer"]
 
@@ -50,7 +50,8 @@ class LayerReduction:
         self.n_samples = n_samples
         self._pca = pca
         self._group_bytes = group_bytes
-        self._factors = None if rank is None else TruncatedFactors(rank)
+        self._rank = rank
+        self._factors: list[TruncatedFactors] = []
         self._maps: Tensor | None = None
         self._shape: tuple[int, int] | None = None
         self._seen = 0
@@ -71,13 +72,8 @@ class LayerReduction:
         self._shape = (n_filters, width)
         if n_rows == self.n_samples:
             self._reduce(rows)
-        elif self._factors is not None:
-            copied = _copied(rows)
-            self._magnitude = _absolute_sums(copied) + self._magnitude.to(copied.device)
-            if self._is_finite():
-                # Common components need a common basis: all filters' maps are one problem then.
-                common = self._pca == "layer"
-                self._factors.add(_by_sample(copied) if common else copied)
+        elif self._rank is not None:
+            self._merge(rows, self._rank)
         else:
             if self._maps is None:
                 self._maps = _empty((n_filters, self.n_samples, width), rows)
@@ -88,20 +84,41 @@ class LayerReduction:
         if self._skip is None and self._seen != self.n_samples:
             self._give_up(f"it put out {self._seen} maps a filter for {self.n_samples} samples")
         if self._skip is None and self._points is None:
-            if self._factors is not None:
-                scores = self._factors.scores()
+            if self._factors:
+                scores = torch.cat([factors.scores() for factors in self._factors])
                 if self._pca == "layer":
                     scores = scores.view(self.n_samples, -1, scores.shape[2]).transpose(0, 1)
                 self._points = self._reduce_group(scores)
             elif self._maps is not None:
                 self._reduce(self._maps)
-        self._maps = self._factors = None
+        self._maps, self._factors = None, []
         if self._skip is not None:
             return self._skip
         assert self._points is not None
         assert self._shape is not None
         width = self._shape[1]
         return Reduced(self._points, self._magnitude / (self.n_samples * width))
+
+    def _merge(self, rows: Tensor, rank: int) -> None:
+        """Add rows [C, B, D] to factorisations, a group of filters and a few samples at a time."""
+        n_filters, _, width = rows.shape
+        # Common components need a common basis: all filters' maps are one problem then.
+        common = self._pca == "layer"
+        size = max(1, min(self._group_bytes, _CACHED_BYTES) // (4 * MERGED_SAMPLES * width))
+        groups = rows.split(n_filters if common else size)
+        if not self._factors:
+            self._factors = [TruncatedFactors(rank) for _ in groups]
+        magnitudes = []
+        for factors, group in zip(self._factors, groups, strict=True):
+            magnitude = torch.zeros((), device=rows.device)
+            for part in group.split(MERGED_SAMPLES, dim=1):
+                copied = _copied(part)
+                magnitude = magnitude + _absolute_sums(copied)
+                if bool(torch.isfinite(magnitude).all()):
+                    factors.add(_by_sample(copied) if common else copied)
+            magnitudes.append(magnitude)
+        self._magnitude = torch.cat(magnitudes) + self._magnitude.to(rows.device)
+        self._is_finite()
 
     def _reduce(self, rows: Tensor) -> None:
         """Reduce all rows [C, N, D] of the layer at once; kept ones are overwritten."""
@@ -159,7 +176,8 @@ class LayerReduction:
 
     def _give_up(self, reason: str) -> None:
         self._skip = reason
-        self._maps = self._factors = self._points = None
+        self._maps = self._points = None
+        self._factors = []
 
 
 def _precise(dtype: torch.dtype) -> torch.dtype:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 # Samples merged at once: work per sample grows with it, the number of eigenproblems falls.
-_MERGED_SAMPLES = 32
+MERGED_SAMPLES = 32
 
 
 class TruncatedFactors:
@@ -28,7 +28,7 @@ class TruncatedFactors:
 
     def add(self, samples: Tensor) -> None:
         """Merge samples [C, B, D]."""
-        for part in samples.split(_MERGED_SAMPLES, dim=1):
+        for part in samples.split(MERGED_SAMPLES, dim=1):
             self._merge(part)
 
     def scores(self) -> Tensor:
