@@ -21,6 +21,7 @@ from filterwatch.detection.fused import _block_densities, _block_expectation, _b
 from filterwatch.detection.fused_kmeans import FAST_MATH
 
 _MAX_CLUSTERS = 10
+_STARTS = 5  # of the loop that looks for better fits
 
 
 def rows(setting: Setting) -> list[Row]:
@@ -32,6 +33,7 @@ def rows(setting: Setting) -> list[Row]:
     with threads(1):
         reference = fit_in_a_loop(standardized, _MAX_CLUSTERS, seed=0)
         again = fit_in_a_loop(standardized, _MAX_CLUSTERS, seed=1)
+        better = fit_in_a_loop(standardized, _MAX_CLUSTERS, seed=2, n_starts=_STARTS)
         own = seconds(lambda: cluster_points(points, max_clusters=_MAX_CLUSTERS))
         whole = seconds(
             lambda: detect_anomaly_filters(
@@ -52,7 +54,7 @@ def rows(setting: Setting) -> list[Row]:
             40,
         ),
         *_quality(standardized, reference, again),
-        *_verdicts(report, scale > 0, reference, again),
+        *_verdicts(report, scale > 0, [reference, again, better]),
         *_floor(standardized, own),
     ]
 
@@ -93,18 +95,16 @@ _CRITERIA = {
 }
 
 
-def _verdicts(
-    report: AnomalyReport, alive: Tensor, reference: LoopResult, again: LoopResult
-) -> list[Row]:
+def _verdicts(report: AnomalyReport, alive: Tensor, references: list[LoopResult]) -> list[Row]:
     layers = list(report.layers.values())
     lengths = [len(layer.ch_index) for layer in layers]
     activation = torch.cat([layer.activation for layer in layers]).split(lengths)
     own = cluster_sizes_and_index(report)
-    looped = [_among_all(alive, result) for result in (reference, again)]
+    looped = [_among_all(alive, result) for result in references]
     rows, shares = [], []
     for name, criteria in _CRITERIA.items():
         limit = criteria.small_cluster_limit(report.n_samples)
-        ours, first, second = (
+        ours, first, second, better = (
             torch.cat(
                 [
                     flag_anomalies(*parts, limit=limit, criteria=criteria)
@@ -115,8 +115,14 @@ def _verdicts(
             )
             for sizes, index in (own, *looped)
         )
-        with_ours = [float((ours == other).double().mean()) for other in (first, second)]
-        shares.append((sum(with_ours) / 2, float((first == second).double().mean())))
+        shares.append(
+            (
+                (_agreement(ours, first) + _agreement(ours, second)) / 2,
+                _agreement(first, second),
+                (_agreement(better, first) + _agreement(better, second)) / 2,
+                _agreement(ours, better),
+            )
+        )
         rows.append(
             informs(
                 f"{name}: same verdict as scikit-learn, as scikit-learn with another seed; flagged "
@@ -126,7 +132,9 @@ def _verdicts(
                 f"{int(ours.sum())}, {int(first.sum())}, {int(second.sum())}",
             )
         )
-    mean, between = (sum(column) / len(shares) for column in zip(*shares, strict=True))
+    mean, between, of_better, with_better = (
+        sum(column) / len(shares) for column in zip(*shares, strict=True)
+    )
     rows.append(
         Row(
             "filters with scikit-learn's verdict, mean of two seeds and the three criteria",
@@ -136,7 +144,18 @@ def _verdicts(
             mean >= between,
         )
     )
+    rows.append(
+        informs(
+            f"the same of scikit-learn with the best of {_STARTS} starts; that with ours",
+            of_better,
+            f"{of_better:.4f}; {with_better:.4f}",
+        )
+    )
     return rows
+
+
+def _agreement(flags: Tensor, others: Tensor) -> float:
+    return float((flags == others).double().mean())
 
 
 def cluster_sizes_and_index(report: AnomalyReport) -> tuple[Tensor, Tensor]:

@@ -33,13 +33,14 @@ class LoopResult:
     fit_seconds: float
 
 
-def fit_in_a_loop(points: Tensor, max_clusters: int, seed: int) -> LoopResult:
+def fit_in_a_loop(points: Tensor, max_clusters: int, seed: int, n_starts: int = 1) -> LoopResult:
     """Fit every filter and K by itself, with scikit-learn's defaults.
 
     Args:
         points: Standardised, so that its absolute ``reg_covar`` means what ours means, [C, N, 2].
         max_clusters: Largest K.
         seed: Its ``random_state``.
+        n_starts: Its ``n_init``: of so many fits the most likely one is kept.
     """
     likelihoods = torch.empty(len(points), max_clusters - 1, dtype=torch.float64)
     sizes = torch.zeros(len(points), max_clusters, dtype=torch.int64)
@@ -51,7 +52,7 @@ def fit_in_a_loop(points: Tensor, max_clusters: int, seed: int) -> LoopResult:
             best = -np.inf
             for n_clusters in range(2, max_clusters + 1):
                 started = time.process_time()
-                mixture = GaussianMixture(n_clusters, random_state=seed).fit(x)
+                mixture = GaussianMixture(n_clusters, n_init=n_starts, random_state=seed).fit(x)
                 spent += time.process_time() - started
                 likelihoods[at, n_clusters - 2] = mixture.score(x)
                 labels = mixture.predict(x)
