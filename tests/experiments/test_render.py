@@ -4,8 +4,9 @@ from pathlib import Path
 import pytest
 
 from filterwatch.experiments.claims import check_claims
+from filterwatch.experiments.cli import recorded_command
 from filterwatch.experiments.markdown import each, mean_spread, number, table, whole
-from filterwatch.experiments.render import results_page, with_summary
+from filterwatch.experiments.render import _missing, results_page, with_summary
 from filterwatch.experiments.results import ResultFile, read_results, spread
 from filterwatch.experiments.runs import write_json
 
@@ -146,3 +147,22 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         write_json(path, {"new": float("nan")})
     assert json.loads(path.read_text()) == {"old": 1}
+
+
+def test_what_was_not_run_is_one_line_for_all_its_seeds(table2):
+    missing = table2["cells"].pop()
+    command = "filterwatch reproduce train --models alexnet --seeds {} --epochs 60"
+    table2["cells"] += [
+        {**missing, "seed": seed, "command": command.format(seed)} for seed in (0, 1, 2)
+    ]
+    text = _missing(table2)
+    assert text.splitlines()[2:] == [
+        f"- alexnet, cifar10, overfit, seeds 0, 1, 2: needs a GPU: `{command.format('0 1 2')}`"
+    ]
+
+
+def test_folders_are_recorded_by_their_names():
+    args = ["reproduce", "table2", "--data", "/home/me/images", "--runs=/tmp/runs", "--seeds", "1"]
+    assert recorded_command(args) == (
+        "filterwatch reproduce table2 --data DATA --runs=RUNS --seeds 1"
+    )

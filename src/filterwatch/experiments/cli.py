@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from filterwatch.experiments.options import Options, add_arguments, read_options
 
+_FOLDERS = {"--data": "DATA", "--runs": "RUNS", "--results": "RESULTS"}
 _PAPER_MODELS = ("simple_cnn", "alexnet", "lenet5")
 _PAPER_DATASETS = ("cifar10", "cifar100", "fashion_mnist")
 
@@ -100,7 +101,7 @@ def run(args: Sequence[str]) -> None:
     experiment = EXPERIMENTS[arguments.name]
     options = read_options(
         arguments,
-        "filterwatch " + " ".join(args),
+        recorded_command(args),
         models=experiment.models,
         datasets=experiment.datasets,
         regimes=experiment.regimes,
@@ -111,3 +112,20 @@ def run(args: Sequence[str]) -> None:
         function(options)
     except ValueError as error:
         sys.exit(f"filterwatch reproduce {arguments.name}: {error}")
+
+
+def recorded_command(args: Sequence[str]) -> str:
+    """Return a command line for the record: folders, which differ elsewhere, by their names."""
+    words = ["filterwatch"]
+    folder = None
+    for word in args:
+        option, equals, _ = word.partition("=")
+        if folder is not None:
+            words.append(folder)
+            folder = None
+        elif option in _FOLDERS and equals:
+            words.append(f"{option}={_FOLDERS[option]}")
+        else:
+            words.append(word)
+            folder = _FOLDERS.get(word)
+    return " ".join(words)

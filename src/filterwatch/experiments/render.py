@@ -120,12 +120,21 @@ def _provenance(result: dict[str, Any]) -> str:
 
 
 def _missing(result: dict[str, Any]) -> str:
-    rows = [row for row in result["cells"] if row["status"] != "done"]
-    if not rows:
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for row in result["cells"]:
+        if row["status"] != "done":
+            named = ("model", "dataset", "regime", "reason", "epochs", "train_size")
+            groups.setdefault(tuple(row.get(name) for name in named), []).append(row)
+    if not groups:
         return ""
-    lines = [
-        f"- {row['model']}, {row['dataset']}, {row['regime']}, seed {row['seed']}: "
-        f"{row['reason']}: `{row['command']}`"
-        for row in rows
-    ]
+    lines = []
+    for (model, dataset, regime, reason, *_), rows in groups.items():
+        seeds = [str(row["seed"]) for row in rows]
+        command = rows[0]["command"].replace(
+            f"--seeds {rows[0]['seed']} ", f"--seeds {' '.join(seeds)} "
+        )
+        noun = "seed" if len(seeds) == 1 else "seeds"
+        lines.append(
+            f"- {model}, {dataset}, {regime}, {noun} {', '.join(seeds)}: {reason}: `{command}`"
+        )
     return "Not run:\n\n" + "\n".join(lines)
