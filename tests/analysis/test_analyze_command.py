@@ -14,7 +14,7 @@ import torchvision
 from filterwatch import AnomalyReport
 from filterwatch.cli import main
 from filterwatch.visuals import progress
-from finished_models import Tiny, save_classifier
+from finished_models import Tiny, digits, save_classifier, write_images
 
 SMALL = ["--probe-size", "60", "--max-clusters", "8", "--small-cluster-size", "4", "--charts", "3"]
 
@@ -125,6 +125,21 @@ def test_mistakes_end_with_the_remedy_before_any_work(
     ):
         assert message in refused(arguments, capsys)
     assert not (tmp_path / "out" / "report.json").exists()
+    # A folder or a file that cannot be used is no reason to list all options.
+    assert len(refused([*base, "--probe-size", "5"], capsys).splitlines()) == 1
+    assert "usage: filterwatch analyze FILE --images DIR" in refused(base[:2], capsys)
+
+
+def test_few_images_are_refused_or_noted(
+    checkpoint: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = tmp_path / "few"
+    write_images(few, digits()[:12])
+    command = ["analyze", str(checkpoint), "--images", str(few), "--output", str(tmp_path / "out")]
+    assert "few holds 12 images, too few for --max-clusters 14" in refused(command, capsys)
+    main([*command, "--max-clusters", "4"])
+    noted = "note: 12 images are few: where a single image is a small cluster, many filters have"
+    assert noted in capsys.readouterr().out
 
 
 def test_code_in_a_checkpoint_needs_trust(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -111,3 +113,20 @@ def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "a" / "broken.png").write_bytes(whole[:60])  # its size can still be read
     with pytest.raises(InputError, match=r"broken\.png .*: repair or remove it"):
         sample_probe(tmp_path, 4)
+
+
+def test_decoding_much_shows_a_bar_where_somebody_watches(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm")
+    for many, in_ci, shown in ((0, False, True), (0, True, False), (10**9, False, False)):
+        monkeypatch.setattr("filterwatch.datamodules.sources._MANY_BYTES", many)
+        monkeypatch.setenv("CI", "true" if in_ci else "")
+        terminal = Terminal()
+        monkeypatch.setattr(sys, "stderr", terminal)
+        sample_probe(folder, 20)
+        assert ("Decoding 20 images into memory" in terminal.getvalue()) is shown

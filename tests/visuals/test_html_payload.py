@@ -171,3 +171,21 @@ def test_a_report_without_points_says_so(analysis: Analysis) -> None:
     without = replace(analysis, report=replace(analysis.report, layers=layers))
     with pytest.raises(ValueError, match="without its points"):
         build_payload([without], [0])
+
+
+def test_thumbnails_of_much_detail_are_smaller(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (20, 64, 64, 3), dtype=np.uint8)
+    write_images(tmp_path, noise)
+    images = sample_probe(tmp_path, 20)
+    free = sprite_sheet(images)
+    for share, side in ((0.9, 64), (0.6, 48), (0.0, 16)):
+        budget = int(share * len(free.data_uri))
+        monkeypatch.setattr("filterwatch.visuals.html_images._SHEET_BYTES", budget)
+        sheet = sprite_sheet(images)
+        assert sheet.side == side
+        if share:
+            assert len(sheet.data_uri) < budget + 100
+        with Image.open(io.BytesIO(base64.b64decode(sheet.data_uri.partition(",")[2]))) as picture:
+            assert picture.size == (sheet.columns * side, sheet.rows * side)

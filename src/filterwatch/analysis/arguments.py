@@ -11,8 +11,10 @@ from filterwatch.detection import AnomalyCriteria
 
 def build_parser(command: str) -> argparse.ArgumentParser:
     """Return the parser of ``analyze`` or ``compare``."""
+    files = "FILE FILE" if command == "compare" else "FILE"
     parser = argparse.ArgumentParser(
         prog=f"filterwatch {command}",
+        usage=f"%(prog)s {files} --images DIR --output DIR [--model SOURCE/NAME] [OPTION ...]",
         description=_DESCRIPTIONS[command],
     )
     kinds = "checkpoint of a LightningModule, state_dict, safetensors, or exported program (.pt2)"

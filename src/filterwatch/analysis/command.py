@@ -71,11 +71,12 @@ def run_compare(args: Sequence[str]) -> None:
 
 @contextmanager
 def _refusals(parser: argparse.ArgumentParser) -> Iterator[None]:
-    """End the program like a wrong option where an input cannot be used."""
+    """End the program as a wrong option does where an input cannot be used."""
     try:
         yield
     except (TypeError, ValueError, OSError) as error:
-        parser.error(str(error))
+        # Without the usage, which says nothing about a file or a folder.
+        parser.exit(2, f"{parser.prog}: error: {error}\n")
 
 
 def _analyses(files: list[Path], options: argparse.Namespace) -> list[Analysis]:
@@ -106,6 +107,11 @@ def _analyses(files: list[Path], options: argparse.Namespace) -> list[Analysis]:
         mean=options.mean,
         std=options.std,
     )
+    if len(probes[0]) < options.max_clusters:
+        raise InputError(
+            f"--images {options.images} holds {len(probes[0])} images, too few for --max-clusters "
+            f"{options.max_clusters}: give more images, or lower --max-clusters"
+        )
     analyses = []
     for model, images in zip(models, probes, strict=True):
         model.module.to(device)

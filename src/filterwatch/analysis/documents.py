@@ -15,6 +15,7 @@ from filterwatch.analysis.images import ProbeImages
 from filterwatch.analysis.run import Analysis
 
 _SHOWN = 8
+_FEW = 200  # images: below, 1% of them is one image
 
 
 def report_document(analysis: Analysis) -> dict[str, Any]:
@@ -169,7 +170,16 @@ def normalisation_document(images: ProbeImages) -> dict[str, Any]:
 
 def notes_of(analysis: Analysis) -> list[str]:
     """Return all that the reader of a result should know."""
-    return [*analysis.model.notes, *analysis.images.notes, *analysis.images.statistics.notes]
+    images, report = analysis.images, analysis.report
+    notes = [*analysis.model.notes, *images.notes, *images.statistics.notes]
+    if len(images) < _FEW:
+        limit = report.small_cluster_limit
+        one = "a single image is" if limit == 1 else f"{limit} images are"
+        notes.append(
+            f"{len(images)} images are few: where {one} a small cluster, many filters have one by "
+            "chance. Counts mean more on a probe of 1,000 images"
+        )
+    return notes
 
 
 def _model_line(analysis: Analysis) -> str:

@@ -1,6 +1,7 @@
 """Where images are read from: memory, or files decoded one by one."""
 
 import os
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
@@ -9,12 +10,14 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
+from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
 from filterwatch.datamodules.preprocessing import resize
 
-_CHUNK = 256  # files that a thread decodes before it reports
+_CHUNK = 256  # most files that a thread decodes before it reports
+_MANY_BYTES = 200_000_000  # of compressed files: some seconds on a few cores
 
 
 class ImageSource(Protocol):
@@ -165,20 +168,29 @@ def _decode_all(files: FileImages) -> Tensor:
                 raise _MixedSizesError(_mixed_sizes_message(paths[0], first, paths[row], image))
             images[row] = image
 
-    chunks = [
-        range(start, min(start + _CHUNK, len(paths))) for start in range(0, len(paths), _CHUNK)
-    ]
+    chunk = max(1, min(_CHUNK, len(paths) // 50))
+    chunks = [range(start, min(start + chunk, len(paths))) for start in range(0, len(paths), chunk)]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         # Leaving map's iterator, also by an error, cancels the chunks that have not begun.
         progress = track(
             pool.map(decode, chunks),
             total=len(chunks),
             description=f"Decoding {len(paths):,} images into memory",
-            disable=len(paths) < 10_000 or getattr(rank_zero_only, "rank", 0) != 0,
+            console=Console(stderr=True),
+            transient=True,
+            disable=not _shows_progress(paths),
         )
         for _ in progress:
             pass
     return images
+
+
+def _shows_progress(paths: Sequence[str]) -> bool:
+    """Return whether decoding takes long enough for a bar, and somebody watches."""
+    watched = sys.stderr.isatty() and not os.environ.get("CI")
+    if not watched or getattr(rank_zero_only, "rank", 0) != 0:
+        return False
+    return len(paths) >= 10_000 or sum(map(os.path.getsize, paths)) > _MANY_BYTES
 
 
 def _mixed_sizes_message(path: str, image: Tensor, other_path: str, other_image: Tensor) -> str:
