@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from watched import DETECTION, FAST, LAYERS, TinyNet, dataset, fit, loader, trainer, watch
 
-from filterwatch.callbacks import AnomalyFilterCallback
+from filterwatch.callbacks import AnomalyFilterCallback, probing
 from filterwatch.detection import detect_anomaly_filters
 
 COUNTS = {"anomaly_filters", "anomaly_filters_distinct", "outlier_samples"}
@@ -238,3 +238,15 @@ def test_beside_weight_averaging() -> None:
     fit(alone)
     fit(beside, callbacks.WeightAveraging())
     assert beside.history == alone.history
+
+
+def test_what_is_about_to_be_compiled_is_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first probe on a machine takes long, for a reason that users should know."""
+    notes = iter(["compiling the clustering", None, None])
+    monkeypatch.setattr(probing, "compilation_note", lambda kernel: next(notes))
+    with caplog.at_level("INFO"):
+        fit(watch(), max_epochs=3)
+    said = [record.message for record in caplog.records if "compiling" in record.message]
+    assert said == ["AnomalyFilterCallback: compiling the clustering"]

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, Literal
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from filterwatch.callbacks.acting import ActingCallback
 from filterwatch.callbacks.agreement import first_process_outcome
@@ -26,6 +26,8 @@ from filterwatch.detection import (
 )
 from filterwatch.detection.arguments import check_probe_size
 from filterwatch.detection.capture import Layer
+from filterwatch.detection.compiled import compilation_note
+from filterwatch.detection.fused import cluster
 from filterwatch.detection.isolation import undisturbed
 from filterwatch.visuals.gallery import Gallery
 from filterwatch.visuals.progress import probe_progress
@@ -128,6 +130,9 @@ class ProbingCallback(ActingCallback):
     def probe_network(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
         """Make a new report, and let actions act; where that fails, everything stays as it was."""
         started = time.perf_counter()
+        note = compilation_note(cluster)
+        if note is not None and trainer.strategy.root_device.type == "cpu":
+            rank_zero_info(f"AnomalyFilterCallback: {note}")
         outcome = first_process_outcome(trainer, partial(self._detect, trainer, pl_module))
         if isinstance(outcome, Exception):
             if self.strict:

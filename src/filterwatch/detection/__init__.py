@@ -1,5 +1,6 @@
 """The method itself, in plain PyTorch: from a model and images to a report."""
 
+from filterwatch.detection import compiled as compiled  # first: numba needs a folder to write to
 from filterwatch.detection.capture import Layer, find_layers
 from filterwatch.detection.clustering import Clusterings, cluster_points
 from filterwatch.detection.criteria import AnomalyCriteria
