@@ -104,10 +104,13 @@ class LayerReduction:
         n_filters, _, width = rows.shape
         # Common components need a common basis: all filters' maps are one problem then.
         common = self._pca == "layer"
-        size = max(1, min(self._group_bytes, _CACHED_BYTES) // (4 * MERGED_SAMPLES * width))
+        limit = min(self._group_bytes, _CACHED_BYTES // 4)  # several copies of it at once
+        size = max(1, limit // (4 * MERGED_SAMPLES * width))
         groups = rows.split(n_filters if common else size)
         if not self._factors:
-            self._factors = [TruncatedFactors(rank) for _ in groups]
+            problems = 1 if common else n_filters
+            rooms = _empty((problems, rank, width), rows).split(problems if common else size)
+            self._factors = [TruncatedFactors(rank, room) for room in rooms]
         magnitudes = []
         for factors, group in zip(self._factors, groups, strict=True):
             magnitude = torch.zeros((), device=rows.device)

@@ -19,10 +19,13 @@ class TruncatedFactors:
 
     Args:
         rank: r, the number of directions kept.
+        room: Where the basis is kept, [C, r, D]. Default: it is allocated anew at each merge, which
+            leaves holes in a process's memory where there are many factorisations.
     """
 
-    def __init__(self, rank: int) -> None:
+    def __init__(self, rank: int, room: Tensor | None = None) -> None:
         self._rank = rank
+        self._room = room
         self._basis: Tensor | None = None
         self._scores: Tensor | None = None
 
@@ -56,4 +59,7 @@ class TruncatedFactors:
         if self._basis is not None:
             rotated = old @ (self._basis @ basis.mT)
             new_scores = torch.cat([rotated, new_scores], dim=1)
+        if self._room is not None:
+            kept = self._room[:, :rank]
+            basis = kept.copy_(basis)
         self._basis, self._scores = basis, new_scores
