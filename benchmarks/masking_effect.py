@@ -204,10 +204,8 @@ def stopping(cells: Sequence[dict[str, Any]]) -> str:
 
 def stopped_epoch(counts: Sequence[float]) -> int | None:
     """Return the epoch that a count in each epoch would have stopped at, if any."""
-    rule = StopTraining()
     history = [{"epoch": epoch, "count": count} for epoch, count in enumerate(counts)]
-    stops = (e for e in range(len(history)) if rule.reason_to_stop(history[: e + 1]) is not None)
-    return next(stops, None)
+    return StopTraining().epoch_to_stop(history)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

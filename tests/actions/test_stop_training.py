@@ -228,3 +228,16 @@ def test_bad_arguments_are_named(
 ) -> None:
     with pytest.raises(error, match=message):
         StopTraining(**arguments)
+
+
+def test_a_recorded_history_tells_where_it_would_have_been_stopped() -> None:
+    counts = [10] * 12 + [30] * 12
+    history = [{"epoch": 2 * at, "count": count} for at, count in enumerate(counts)]
+    rule = StopTraining(start_epoch=0)
+    stop = rule.epoch_to_stop(history)
+    assert stop is not None
+    known = [entry for entry in history if entry["epoch"] <= stop]
+    assert rule.reason_to_stop(known) is not None
+    assert rule.reason_to_stop(known[:-1]) is None
+    assert rule.epoch_to_stop(history[:12]) is None
+    assert rule.epoch_to_stop([]) is None

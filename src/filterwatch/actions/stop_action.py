@@ -78,6 +78,18 @@ class StopTraining(Action):
             f"{watched[counts.index(lowest) + self.window - 1]['epoch']} for {self.patience} probes"
         )
 
+    def epoch_to_stop(self, history: Sequence[dict[str, Any]]) -> int | None:
+        """Return the epoch at which a recorded fit would have been stopped, ``None`` if at none.
+
+        Args:
+            history: `AnomalyFilterCallback.history` of the fit.
+        """
+        for end in range(1, len(history) + 1):
+            if self.reason_to_stop(history[:end]) is not None:
+                epoch: int = history[end - 1]["epoch"]
+                return epoch
+        return None
+
     def judge(self, watch: Watch, report: AnomalyReport, epoch: int) -> None:
         """Stop training on every process if there is a reason to."""
         reason = self.reason_to_stop(watch.history)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from filterwatch.actions import StopTraining
 from filterwatch.experiments.cells import DATASET_TITLES, MODEL_TITLES
 from filterwatch.experiments.claims import done
 from filterwatch.experiments.markdown import each, mean_spread, number, table, whole
@@ -37,8 +38,17 @@ def fig4(result: Result) -> str:
             chosen = _few(sorted(entries), row["well_trained_epoch"])
             shown = ", ".join(f"{epoch}: {entries[epoch]['counts'][name]}" for epoch in chosen)
             where = f"{MODEL_TITLES[row['model']]}, {row['regime']}, seed {row['seed']}"
-            rows.append([where, str(row["well_trained_epoch"]), shown])
-        head = ["Run", "Epoch of the lowest validation loss", "Epoch: anomaly filters"]
+            history = [
+                {"epoch": entry["epoch"], "count": entry["counts"][name]} for entry in row["counts"]
+            ]
+            stop = whole(StopTraining().epoch_to_stop(history))
+            rows.append([where, str(row["well_trained_epoch"]), stop, shown])
+        head = [
+            "Run",
+            "Epoch of the lowest validation loss",
+            "`StopTraining` as it is by default stops at",
+            "Epoch: anomaly filters",
+        ]
         parts.append(f"Anomaly filters by {title}:\n\n{table(head, rows)}")
     return "\n\n".join(parts)
 
