@@ -1,6 +1,6 @@
 import pytest
 
-from filterwatch.experiments.selection import Four, choose
+from filterwatch.experiments.selection import Four, choose, without_tiny_counts
 
 
 def test_both_conditions_must_hold():
@@ -26,3 +26,9 @@ def test_the_choice_is_what_passes_most_often_then_what_misses_least():
     good, near, far = Four(10, 20, 10, 10), Four(10, 14, 10, 10), Four(10, 10, 0, 30)
     assert choose({"a": [good, far], "b": [good, good], "c": [near, near]}) == "b"
     assert choose({"a": [far, far], "c": [near, near]}) == "c"
+
+
+def test_counts_of_next_to_nothing_are_no_choice():
+    few, many, score = Four(0, 2.5, 0, 0), Four(2, 8, 3, 3), Four(0.2, 0.6, 0.3, 0.3)
+    table = {"few": [many, few], "many": [many, many], "score": [score, score]}
+    assert list(without_tiny_counts(table, {"few", "many"})) == ["many", "score"]

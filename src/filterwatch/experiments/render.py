@@ -7,7 +7,7 @@ from typing import Any
 
 from filterwatch.experiments.claims import Results, check_claims
 from filterwatch.experiments.figures import draw_figures
-from filterwatch.experiments.markdown import table
+from filterwatch.experiments.markdown import mean_spread, table
 from filterwatch.experiments.options import Options
 from filterwatch.experiments.render_evidence import evidence_section
 from filterwatch.experiments.render_tables import TABLES
@@ -78,18 +78,41 @@ def summary(results: Results) -> str:
     """Return the README's summary: the claims, and the choice of a default."""
     parts = [claims_table(results)]
     for model, found in results.get("evidence", {}).get("models", {}).items():
-        chosen = found.get("selection", {}).get("chosen")
-        if chosen:
-            passing = f"{sum(chosen['passes'])} of {len(chosen['passes'])} seeds"
-            ratios = ", ".join(
-                "–" if value is None else f"{value:.1f}" for value in chosen["ratio"]
-            )
-            parts.append(
-                f"Best of {found['selection']['tried']} measures on {model}: {chosen['measure']}; "
-                f"overfit against well-trained {ratios} times (one number a seed, on fresh "
-                f"images), the conditions hold in {passing}."
-            )
+        parts += _follow_summary(model, found.get("follow", []))
+        parts += _selection_summary(model, found.get("selection"))
     return "\n\n".join(parts)
+
+
+def _follow_summary(model: str, runs: list[dict[str, Any]]) -> list[str]:
+    """Say whether the count follows overfitting or time, for runs that overfit and that do not."""
+    parts = []
+    for regime in sorted({run["regime"] for run in runs}):
+        rows = [run["correlations"]["count"] for run in runs if run["regime"] == regime]
+        with_loss, beyond_time, with_time = (
+            mean_spread([row[key] for row in rows]) for key in ("rise", "rise_partial", "time")
+        )
+        parts.append(
+            f"{model}, {regime}, {len(rows)} seeds: the count's rank correlation within a run is "
+            f"{with_loss} with the rise of validation loss, {with_time} with the epoch number, and "
+            f"{beyond_time} with the former once the latter is held fixed."
+        )
+    return parts
+
+
+def _selection_summary(model: str, found: dict[str, Any] | None) -> list[str]:
+    """Say whether any default does what a detector of overfitting should."""
+    if found is None:
+        return []
+    chosen = found["chosen"]
+    passing = f"{sum(chosen['passes'])} of {len(chosen['passes'])} seeds"
+    plain = "" if all(chosen["passes"]) else "No default is known to tell overfitting apart. "
+    ratios = ", ".join("–" if value is None else f"{value:.1f}" for value in chosen["ratio"])
+    return [
+        f"{plain}Wanted: overfit at least 1.5 times well-trained, and a rise under a fifth of that "
+        f"in a run that does not overfit. Best of {found['tried']} measures on {model}: "
+        f"{chosen['measure']}; overfit against well-trained {ratios} times (one number a seed, on "
+        f"fresh images); both conditions hold in {passing}."
+    ]
 
 
 def with_summary(readme: str, text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from statistics import fmean
 from typing import Any
 
 from filterwatch.experiments.cells import MODEL_TITLES
@@ -48,13 +49,17 @@ def _selection(found: Result) -> str:
         "Seeds that pass",
     ]
     chosen = found["chosen"]
-    verdict = (
-        f"{found['passing']} of {found['tried']} measures pass in every seed on the images that "
-        "were chosen with."
-        if found["passing"]
-        else f"**No configuration meets the conditions in every seed** ({found['tried']} measures "
-        "tried); the best one is shown."
-    )
+    tried = f"{found['tried']} measures tried"
+    if found.get("too_few"):
+        tried += f", {found['too_few']} of them left out for counting next to nothing"
+    if all(chosen["passes"]):
+        verdict = f"The one that was chosen ({tried}) meets both on fresh images in every seed."
+    else:
+        verdict = (
+            f"**No configuration is known to do this** ({tried}; {found['passing']} meet both in "
+            "every seed on the images that were chosen with, and the best of all does not on "
+            "fresh ones). " + _what_it_would_take(chosen)
+        )
     return "\n\n".join(
         [
             "Wanted: overfit at least 1.5 times well-trained in every seed, and a rise over the "
@@ -72,6 +77,21 @@ def _selection(found: Result) -> str:
             "The ten best, on the images that were chosen with:",
             table(head, [_selection_row(entry["measure"], entry) for entry in found["best"]]),
         ]
+    )
+
+
+def _what_it_would_take(chosen: Result) -> str:
+    """Say how far the best measure is from the two conditions, on average over the seeds."""
+
+    def mean(name: str) -> float:
+        return fmean(chosen[name])
+
+    rise = mean("overfit") - mean("well_trained")
+    other = mean("regularised_late") - mean("regularised_early")
+    return (
+        f"The best one rises by {rise:.2f} on average over an overfitting run, and by {other:.2f} "
+        f"over the same epochs of a regularised one; it would take less than {0.2 * rise:.2f} "
+        "there, seed by seed."
     )
 
 

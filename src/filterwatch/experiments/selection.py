@@ -20,6 +20,7 @@ from filterwatch.experiments.verdicts import CHReference, Clusters
 
 MIN_RATIO = 1.5
 MAX_REGULARISED_SHARE = 0.2
+MIN_COUNT = 3  # of an overfit network: where one map more or less decides, nothing is said
 SELECTION_DRAWS = (0, 1)  # of the held-out images, to choose with
 REPORT_DRAWS = (2, 3)  # and to report on
 
@@ -157,7 +158,8 @@ def select(pairs: list[tuple[TrainedCell, TrainedCell]]) -> dict[str, Any]:
     Returns:
         ``chosen`` with its figures on fresh images; ``left_out``: for each seed the measure that
         the other seeds choose, and its figures on this one; ``best``: the ten best on the images
-        that were chosen with; ``passing``: how many measures pass in every seed there.
+        that were chosen with; ``passing``: how many measures pass in every seed there;
+        ``too_few``: how many of those tried count next to nothing.
     """
     tried = measures()
     table = {
@@ -165,6 +167,8 @@ def select(pairs: list[tuple[TrainedCell, TrainedCell]]) -> dict[str, Any]:
         for name, measure in tried.items()
     }
     seeds = [overfitting.cell.seed for overfitting, _ in pairs]
+    tried_in_all = len(table)
+    table = without_tiny_counts(table, {name for name, _ in candidates()})
     chosen = choose(table)
     left_out = []
     for index, seed in enumerate(seeds):
@@ -186,7 +190,8 @@ def select(pairs: list[tuple[TrainedCell, TrainedCell]]) -> dict[str, Any]:
         best.append({"measure": name, **_figures(remaining.pop(name))})
     return {
         "seeds": seeds,
-        "tried": len(table),
+        "tried": tried_in_all,
+        "too_few": tried_in_all - len(table),
         "passing": sum(all(entry.passes for entry in row) for row in table.values()),
         "chosen": {
             "measure": chosen,
@@ -194,6 +199,20 @@ def select(pairs: list[tuple[TrainedCell, TrainedCell]]) -> dict[str, Any]:
         },
         "left_out": left_out,
         "best": best,
+    }
+
+
+def without_tiny_counts(table: dict[str, list[Four]], counts: set[str]) -> dict[str, list[Four]]:
+    """Return a table without the counts that are below `MIN_COUNT` on an overfit network.
+
+    Args:
+        table: For each measure one entry a seed.
+        counts: Which measures are counts of maps.
+    """
+    return {
+        name: row
+        for name, row in table.items()
+        if name not in counts or min(entry.overfit for entry in row) >= MIN_COUNT
     }
 
 
