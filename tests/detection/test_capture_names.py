@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 import torch
 from networks import IMAGES, Modules, detect, maps_of, names
@@ -151,12 +149,16 @@ def test_vectors_and_volumes_are_no_feature_maps() -> None:
         (["*"], ["conv1", "relu1", "pool", "conv2", "relu2"]),
         (["*", "conv1"], ["conv1", "relu1", "pool", "conv2", "relu2"]),
         (["[cp]*1"], ["conv1"]),
-        ("conv*", ["conv1", "conv2"]),
     ],
 )
-def test_patterns(patterns: Any, expected: list[str]) -> None:
+def test_patterns(patterns: list[str], expected: list[str]) -> None:
     assert names(Modules(), layers=patterns) == expected
     assert list(detect(Modules(), layers=patterns).layers) == expected
+
+
+def test_a_single_string_is_no_list_of_patterns() -> None:
+    with pytest.raises(TypeError, match=r"layers='conv\*' is not a list of glob patterns"):
+        detect(Modules(), layers="conv*")
 
 
 def test_patterns_match_module_names_for_every_call_and_layer_names_for_one() -> None:
