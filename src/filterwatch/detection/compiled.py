@@ -50,7 +50,7 @@ def compilation_note(kernel: Any) -> str | None:
     if kept:
         return None
     return (
-        f"compiling the clustering, which takes some 20 seconds, once on a machine: it is kept in "
+        f"compiling the clustering, which takes some 30 seconds, once on a machine: it is kept in "
         f"{folder}"
     )
 

@@ -59,7 +59,7 @@ def _exp(x: Any) -> Any:
     return p * _float_from_bits((np.int32(n) + np.int32(127)) << np.int32(23))
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
 def _from_labels(
     x: Array, y: Array, labels: Array, n_clusters: int, regularization: float, mixture: Array
 ) -> None:
@@ -86,7 +86,7 @@ def _from_labels(
         mixture[k, 5] += regularization
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
 def _factorize(mixture: Array, n_clusters: int, factors: Array) -> None:
     """Fill the inverse Cholesky factors and log norms: x, y, scale x, slope, scale y, log norm."""
     for k in range(n_clusters):
@@ -98,7 +98,7 @@ def _factorize(mixture: Array, n_clusters: int, factors: Array) -> None:
         factors[k, 5] = log_norm + math.log(weight) if weight > 0 else _SMALLEST
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
 def _block_densities(x: Array, y: Array, factors: Array, density: Array, peak: Array) -> None:
     """Fill the joint log densities of a block of points, and each point's largest."""
     peak[:] = _SMALLEST
@@ -114,7 +114,7 @@ def _block_densities(x: Array, y: Array, factors: Array, density: Array, peak: A
             peak[i] = max(peak[i], value)
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
 def _block_expectation(density: Array, peak: Array, total: Array) -> float:
     """Turn log densities into densities relative to the peak; return the log-likelihood's sum.
 
@@ -140,7 +140,7 @@ def _block_expectation(density: Array, peak: Array, total: Array) -> float:
     return log_likelihood
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
 def _block_moments(
     x: Array, y: Array, factors: Array, density: Array, scale: Array, moments: Array
 ) -> None:
@@ -169,7 +169,7 @@ def _block_moments(
         sums[5] += m_yy
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
 def _maximize(
     moments: Array, factors: Array, n_samples: int, regularization: float, plain: Array
 ) -> None:
@@ -190,7 +190,7 @@ def _maximize(
         plain[k, 4] = min(max(xy, -limit), limit)
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
 def _overshoot(mixture: Array, plain: Array, stride: float, regularization: float) -> None:
     """Move a mixture towards the M-step's result and past it; see `gmm.overshoot`."""
     total = 0.0
@@ -214,7 +214,7 @@ def _overshoot(mixture: Array, plain: Array, stride: float, regularization: floa
         mixture[k, 0] /= total
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
 def _fit(
     x: Array,
     y: Array,
@@ -273,7 +273,7 @@ def _fit(
     return log_likelihood, converged
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
 def _calinski_harabasz(x: Array, y: Array, labels: Array, n_clusters: int, sums: Array) -> float:
     """Return the index of equation 4, NaN where it is undefined; see `selection`."""
     n_samples = x.shape[0]

@@ -30,7 +30,7 @@ _FLAT = 0.1
 _MOST_SQUARINGS = 6
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
 def _add_products(strip: Array, width: int, products: Array) -> None:
     """Add the products of the strip's rows to the lower triangle, four rows by four at a time."""
     n_rows = strip.shape[0]
@@ -60,7 +60,7 @@ def _add_products(strip: Array, width: int, products: Array) -> None:
             r3[j + 3] += s33
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
 def _products(
     maps: Array, problem: int, samples_first: bool, strip: Array, products: Array
 ) -> tuple[float, float]:
@@ -97,7 +97,7 @@ def _products(
     return magnitude, extremes.max()
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
 def _normalize(products: Array, matrix: Array) -> tuple[float, float]:
     """Fill a symmetric matrix of trace 1 from a lower triangle; return the trace, and the squares.
 
@@ -123,7 +123,7 @@ def _normalize(products: Array, matrix: Array) -> tuple[float, float]:
     return trace, squares
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
 def _flat_start(
     matrix: Array,
     concentration: float,

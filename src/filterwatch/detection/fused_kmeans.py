@@ -17,10 +17,12 @@ from filterwatch.detection.kmeans import MAX_LLOYD_ITERATIONS
 Array = NDArray[Any]
 
 # Reassociation and fused multiply-adds let reductions vectorise. Infinities stay what they are.
+# Every kernel is compiled as one piece (`forceinline`): where a part stays a function of its own, the
+# process that compiles runs a copy that was optimised alone, which rounds differently.
 FAST_MATH = {"reassoc", "contract", "nsz", "arcp", "afn"}
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
 def _assign(
     x: Array, y: Array, centers: Array, n_clusters: int, labels: Array, distances: Array
 ) -> bool:
@@ -41,7 +43,7 @@ def _assign(
     return changed > 0
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
 def lloyd(
     x: Array, y: Array, centers: Array, n_clusters: int, labels: Array, distances: Array
 ) -> None:
@@ -64,7 +66,7 @@ def lloyd(
     _assign(x, y, centers, n_clusters, labels, distances)
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
 def _gain(x: Array, y: Array, distances: Array, at_x: float, at_y: float) -> Any:
     """Return by how much one more centre lowers the within-cluster scatter."""
     gain = np.float32(0.0)
@@ -74,7 +76,7 @@ def _gain(x: Array, y: Array, distances: Array, at_x: float, at_y: float) -> Any
     return gain
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
 def grow(
     x: Array, y: Array, centers: Array, n_clusters: int, labels: Array, distances: Array
 ) -> None:
@@ -110,7 +112,7 @@ def grow(
     centers[n_clusters, 0], centers[n_clusters, 1] = best_x, best_y
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
 def center(
     x: Array, y: Array, labels: Array, n_clusters: int, centers: Array, distances: Array
 ) -> None:
@@ -130,7 +132,7 @@ def center(
         distances[i] = np.float32(dx * dx + dy * dy)
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
 def divide(
     x: Array, y: Array, centers: Array, n_clusters: int, labels: Array, distances: Array
 ) -> None:

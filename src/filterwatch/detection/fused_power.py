@@ -59,7 +59,7 @@ def dots_of_four(
     return s00, s01, s02, s03, s10, s11, s12, s13, s20, s21, s22, s23, s30, s31, s32, s33
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
 def advance(x: Array, step: int, block: Array, scores: Array, image: Array) -> None:
     """Fill the scores [N, b] of every ``step``-th row on the block [b, D], and its image [b, D]."""
     n_samples, width = x.shape
@@ -96,7 +96,7 @@ def advance(x: Array, step: int, block: Array, scores: Array, image: Array) -> N
                 target[d] += score * row[d]
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
 def _dot(a: Array, b: Array) -> Any:
     result = np.float32(0.0)
     for d in range(a.shape[0]):
@@ -104,13 +104,13 @@ def _dot(a: Array, b: Array) -> Any:
     return result
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
 def _add_multiple(target: Array, factor: Any, vector: Array) -> None:
     for d in range(target.shape[0]):
         target[d] += factor * vector[d]
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
 def rayleigh_ritz(block: Array, image: Array) -> tuple[Array, Array]:
     """Return the Ritz values, largest first, and how the block combines to their directions."""
     size = block.shape[0]
@@ -122,7 +122,7 @@ def rayleigh_ritz(block: Array, image: Array) -> tuple[Array, Array]:
     return values[::-1].copy(), rotation[:, ::-1].astype(np.float32)
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
 def next_block(image: Array, rotation: Array, block: Array) -> None:
     """Fill the block with an orthonormal basis of the image, leading directions first."""
     size = block.shape[0]
@@ -140,7 +140,7 @@ def next_block(image: Array, rotation: Array, block: Array) -> None:
         vector *= np.float32(1.0 / after) if after > 1e-5 * before else np.float32(0.0)
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
 def _improve_two(
     block: Array, image: Array, values: Array, rotation: Array, left: float, directions: Array
 ) -> tuple[float, float]:
@@ -185,7 +185,7 @@ def _improve_two(
     return missed, missed * damping * damping
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
 def _score_on_two(x: Array, directions: Array, points: Array) -> None:
     """Fill the coordinates [N, 2] of the rows on two directions, turned to principal axes."""
     u, v = directions[0], directions[1]
@@ -208,7 +208,7 @@ def _score_on_two(x: Array, directions: Array, points: Array) -> None:
         points[i, 1] = cosine * along_y - sine * along_x
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True)
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
 def leading_plane(
     x: Array,
     variance: float,
