@@ -17,8 +17,8 @@ from filterwatch.detection.kmeans import MAX_LLOYD_ITERATIONS
 Array = NDArray[Any]
 
 # Reassociation and fused multiply-adds let reductions vectorise. Infinities stay what they are.
-# Every kernel is compiled as one piece (`forceinline`): where a part stays a function of its own, the
-# process that compiles runs a copy that was optimised alone, which rounds differently.
+# Every kernel is compiled in one piece (`forceinline`): where a part stays a function of its own,
+# the process that compiles runs a copy that was optimised alone, which rounds differently.
 FAST_MATH = {"reassoc", "contract", "nsz", "arcp", "afn"}
 
 
