@@ -7,21 +7,22 @@ import pytest
 from matplotlib.figure import Figure
 
 from filterwatch.visuals.figures import drawing, new_figure, render
-from filterwatch.visuals.tiles import draw_tiles
+from filterwatch.visuals.tiles import Tiles
 
 
 def tiles(image: np.ndarray, n_images: int = 3, caption: str = "") -> Figure:
     with drawing():
         figure = new_figure(4, 4)
-        draw_tiles(
-            figure,
-            [image] * n_images,
-            [caption] * n_images,
-            left=0.5,
-            top=0.5,
-            columns=2,
-            side=1.0,
-            pitch=(1.5, 1.5),
+        figure.add_artist(
+            Tiles(
+                [image] * n_images,
+                [caption] * n_images,
+                left=0.5,
+                top=0.5,
+                columns=2,
+                side=1.0,
+                pitch=(1.5, 1.5),
+            )
         )
     return figure
 

@@ -28,7 +28,7 @@ def ensure_cache_folder() -> None:
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         numba.config.CACHE_DIR = folder
         warnings.warn(
-            "filterwatch compiles its clustering in each process again, which takes some 20 "
+            "filterwatch compiles its clustering in each process again, which takes some 30 "
             "seconds: neither the package's folder nor the user's cache folder can be written to. "
             "Set the environment variable NUMBA_CACHE_DIR to a folder that can",
             stacklevel=2,

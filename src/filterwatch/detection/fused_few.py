@@ -13,14 +13,7 @@ import numpy as np
 from numba import njit
 
 from filterwatch.detection.fused_kmeans import FAST_MATH, Array
-from filterwatch.detection.fused_power import (
-    BLOCK,
-    advance,
-    dots_of_four,
-    leading_plane,
-    next_block,
-    rayleigh_ritz,
-)
+from filterwatch.detection.fused_power import BLOCK, advance_block, dots_of_four, leading_plane
 
 # Columns centred at once: a strip of 128 samples fills half of a second-level cache.
 _STRIP = 512
@@ -149,10 +142,7 @@ def _flat_start(
         if concentration > _FLAT:
             break
         power, spare = spare, power
-    for _ in range(2):
-        advance(power, 1, block, scores, image)
-        _, rotation = rayleigh_ritz(block, image)
-        next_block(image, rotation, block)
+    advance_block(power, 1, 2, block, scores, image)
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True)

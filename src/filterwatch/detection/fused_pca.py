@@ -9,13 +9,7 @@ import numpy as np
 from numba import njit
 
 from filterwatch.detection.fused_kmeans import FAST_MATH, Array
-from filterwatch.detection.fused_power import (
-    BLOCK,
-    advance,
-    leading_plane,
-    next_block,
-    rayleigh_ritz,
-)
+from filterwatch.detection.fused_power import BLOCK, advance_block, leading_plane
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True)
@@ -102,10 +96,7 @@ def leading_scores(
     for problem in range(first, stop):
         x = samples[problem]
         block[:] = start
-        for _ in range(pilot_rounds):
-            advance(x, pilot_step, block, scores, image)
-            _, rotation = rayleigh_ritz(block, image)
-            next_block(image, rotation, block)
+        advance_block(x, pilot_step, pilot_rounds, block, scores, image)
         leading_plane(
             x, variance[problem], tolerance, max_rounds,
             block, scores, image, directions, points[problem],

@@ -141,6 +141,17 @@ def next_block(image: Array, rotation: Array, block: Array) -> None:
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
+def advance_block(
+    x: Array, step: int, rounds: int, block: Array, scores: Array, image: Array
+) -> None:
+    """Take so many rounds on every ``step``-th row, without looking at what they capture."""
+    for _ in range(rounds):
+        advance(x, step, block, scores, image)
+        _, rotation = rayleigh_ritz(block, image)
+        next_block(image, rotation, block)
+
+
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
 def _improve_two(
     block: Array, image: Array, values: Array, rotation: Array, left: float, directions: Array
 ) -> tuple[float, float]:

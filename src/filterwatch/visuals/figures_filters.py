@@ -28,7 +28,7 @@ from filterwatch.visuals.figures import (
     shortened,
 )
 from filterwatch.visuals.thumbnails import Thumbnails
-from filterwatch.visuals.tiles import draw_tiles
+from filterwatch.visuals.tiles import Tiles
 
 # Clusters beyond the colours take them again, with another marker.
 _MARKERS = ("o", "s", "^", "D")
@@ -224,16 +224,17 @@ def _draw_outliers(
         color=FAINT,
         va="bottom",
     )
-    draw_tiles(
-        figure,
-        [thumbnails.image(sample) for sample in shown],
-        [
-            f"{number}  {thumbnails.name(sample)}\n{thumbnails.caption(sample)}"
-            for number, sample in enumerate(shown, start=1)
-        ],
-        left=left,
-        top=top,
-        columns=_COLUMNS,
-        side=0.86,
-        pitch=(1.0, 1.26),
+    figure.add_artist(
+        Tiles(
+            [thumbnails.image(sample) for sample in shown],
+            [
+                f"{number}  {thumbnails.name(sample)}\n{thumbnails.caption(sample)}"
+                for number, sample in enumerate(shown, start=1)
+            ],
+            left=left,
+            top=top,
+            columns=_COLUMNS,
+            side=0.86,
+            pitch=(1.0, 1.26),
+        )
     )

@@ -14,7 +14,7 @@ from filterwatch.visuals.figures import (
     new_figure,
 )
 from filterwatch.visuals.thumbnails import Thumbnails
-from filterwatch.visuals.tiles import draw_tiles
+from filterwatch.visuals.tiles import Tiles
 
 _COLUMNS = 8
 # Inches: above the images, and from one to the next across and down.
@@ -47,17 +47,18 @@ def isolated_samples_figure(
             f"{len(shown)} of {len(isolated)} outlier samples of {report.count} anomaly filters; "
             f"×: the number of filters that isolate it{thumbnails.legend}",
         )
-        draw_tiles(
-            figure,
-            [thumbnails.image(sample) for sample in shown],
-            [
-                f"{thumbnails.name(sample)}  ×{count}\n{thumbnails.caption(sample)}"
-                for sample, count in shown.items()
-            ],
-            left=MARGIN,
-            top=_HEADING,
-            columns=_COLUMNS,
-            side=0.88,
-            pitch=_PITCH,
+        figure.add_artist(
+            Tiles(
+                [thumbnails.image(sample) for sample in shown],
+                [
+                    f"{thumbnails.name(sample)}  ×{count}\n{thumbnails.caption(sample)}"
+                    for sample, count in shown.items()
+                ],
+                left=MARGIN,
+                top=_HEADING,
+                columns=_COLUMNS,
+                side=0.88,
+                pitch=_PITCH,
+            )
         )
     return figure

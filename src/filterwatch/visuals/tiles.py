@@ -10,7 +10,6 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.backend_bases import RendererBase
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont
 from PIL import Image, ImageDraw, ImageFont
 
@@ -71,22 +70,6 @@ class Tiles(Artist):
                 under = bottom - _GAP * DPI - written.shape[0]
                 _paint(renderer, graphics, written, middle, under)
         graphics.restore()
-
-
-def draw_tiles(
-    figure: Figure,
-    images: Sequence[Pixels],
-    captions: Sequence[str],
-    *,
-    left: float,
-    top: float,
-    columns: int,
-    side: float,
-    pitch: tuple[float, float],
-) -> None:
-    """Put `Tiles` into a figure; the arguments are theirs."""
-    tiles = Tiles(images, captions, left=left, top=top, columns=columns, side=side, pitch=pitch)
-    figure.add_artist(tiles)
 
 
 def _paint(
