@@ -226,7 +226,7 @@ def _evaluations(standardized: Tensor) -> float:
 
     gmm.fit_mixture = counting
     try:
-        clustering._fit_tensors(sample, _MAX_CLUSTERS, 1e-6, 3e-4, 100, lambda n_done: None)
+        clustering._fit_tensors(sample, _MAX_CLUSTERS, 1e-6, 1e-3, 100, lambda n_done: None)
     finally:
         gmm.fit_mixture = original
     return counted * len(standardized) / len(sample)

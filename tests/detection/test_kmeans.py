@@ -33,7 +33,12 @@ def test_lloyd_s_iterations(reference: type[KMeans]) -> None:
     centers = kmeans.lloyd(points, start)
     for at in range(len(points)):
         fitted = reference(
-            3, init=start[at].numpy(), n_init=1, max_iter=kmeans.MAX_LLOYD_ITERATIONS, tol=0
+            3,
+            init=start[at].numpy(),
+            n_init=1,
+            max_iter=kmeans.MAX_LLOYD_ITERATIONS,
+            # It multiplies by the points' variance.
+            tol=kmeans.LLOYD_TOLERANCE / float(points[at].var(0, correction=0).mean()),
         ).fit(points[at].numpy())
         np.testing.assert_allclose(centers[at], fitted.cluster_centers_, rtol=0, atol=1e-9)
 

@@ -54,16 +54,16 @@ def cluster_points(
     *,
     max_clusters: int = 14,
     regularization: float = 1e-6,
-    tolerance: float = 3e-4,
+    tolerance: float = 1e-3,
     max_iterations: int = 100,
     seed: int = 0,
     on_progress: Callable[[int], None] | None = None,
 ) -> Clusterings:
     """Cluster each filter's points by Gaussian mixtures of 2 … ``max_clusters`` clusters.
 
-    Each fit starts from the one before (see `kmeans`) and runs expectation maximisation, with
-    strides that grow (see `gmm.fit_mixture`); the clustering with the highest Calinski-Harabasz
-    index is kept (paper, sections 3.1 to 3.3). Points are standardised first, by one scale for both
+    Each fit starts from k-means, which starts from the fit before (see `kmeans`), and runs
+    expectation maximisation (see `gmm.fit_mixture`); the clustering with the highest
+    Calinski-Harabasz index is kept (paper, sections 3.1 to 3.3). Points are standardised first, by one scale for both
     coordinates, so that nothing depends on the activations' unit and rotations change nothing.
 
     On a CPU the fits run compiled, over torch's number of threads; on other devices in batched
@@ -239,19 +239,11 @@ def _fit_chunk(
         return result.responsibilities.argmax(-1), result.log_likelihood, result.converged
 
     own = torch.zeros(points.shape[:2], dtype=torch.int64, device=points.device)
-    nearest, centers = own, points.mean(1, keepdim=True)
     columns = []
     for n_clusters in range(2, max_clusters + 1):
-        start, _ = kmeans.grow(points, own, kmeans.center(points, own, n_clusters - 1))
+        centers = kmeans.grow(points, own, kmeans.center(points, own, n_clusters - 1))
+        start, _ = kmeans.assign(points, kmeans.lloyd(points, centers))
         own, log_likelihood, converged = fit(start, n_clusters)
-        if n_clusters <= kmeans.K_MEANS_UP_TO:
-            centers = kmeans.lloyd(points, kmeans.grow(points, nearest, centers)[1])
-            nearest, _ = kmeans.assign(points, centers)
-            other, likelihood, other_converged = fit(nearest, n_clusters)
-            better = likelihood > log_likelihood
-            own = other.where(better.unsqueeze(1), own)
-            log_likelihood = likelihood.where(better, log_likelihood)
-            converged = other_converged.where(better, converged)
         index = calinski_harabasz(points, own, n_clusters)
         columns.append((own, index, log_likelihood, converged))
     labels, ch_by_k, log_likelihood, converged = (

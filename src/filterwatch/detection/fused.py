@@ -22,12 +22,10 @@ from filterwatch.detection.fused_kmeans import (
     FAST_MATH,
     Array,
     center,
-    divide,
     grow,
     lloyd,
 )
-from filterwatch.detection.gmm import LEAST_SHARE, LONGEST_STRIDE, STRIDE_GROWTH
-from filterwatch.detection.kmeans import K_MEANS_UP_TO
+from filterwatch.detection.gmm import LEAST_SHARE, STRIDE
 from filterwatch.detection.selection import RELATIVE_FLOOR
 
 _BLOCK = 256
@@ -94,8 +92,8 @@ def _factorize(mixture: Array, n_clusters: int, factors: Array) -> None:
         scale_x, scale_y = 1 / math.sqrt(var_x), 1 / math.sqrt(var_y - cov * cov / var_x)
         factors[k, 0], factors[k, 1] = mixture[k, 1], mixture[k, 2]
         factors[k, 2], factors[k, 3], factors[k, 4] = scale_x, cov / var_x, scale_y
-        log_norm = math.log(scale_x * scale_y) - _LOG_2_PI
-        factors[k, 5] = log_norm + math.log(weight) if weight > 0 else _SMALLEST
+        density = weight * scale_x * scale_y  # at the mean, but for 2 pi
+        factors[k, 5] = math.log(density) - _LOG_2_PI if density > 0 else _SMALLEST
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
@@ -260,7 +258,7 @@ def _fit(
             _overshoot(mixture, plain, stride, regularization)
         else:
             mixture[:n_clusters] = plain
-        stride = min(stride * STRIDE_GROWTH, LONGEST_STRIDE)
+        stride = STRIDE
     for start in range(0, n_samples, _BLOCK):
         block_x, block_y = x[start : start + _BLOCK], y[start : start + _BLOCK]
         size = block_x.shape[0]
@@ -338,39 +336,24 @@ def cluster(
         converged: Filled, bool [P, max_clusters - 1].
     """
     n_samples = points.shape[2]
-    centers, means = np.empty((max_clusters, 2)), np.empty((max_clusters, 2))
-    nearest, distances = np.empty(n_samples, np.int32), np.empty(n_samples, np.float32)
+    centers = np.empty((max_clusters, 2))
     mixture, sums = np.empty((max_clusters, 6)), np.empty((max_clusters, 3))
-    own, other = np.empty(n_samples, np.int32), np.empty(n_samples, np.int32)
-    start, offsets = np.empty(n_samples, np.int32), np.empty(n_samples, np.float32)
+    own, nearest = np.empty(n_samples, np.int32), np.empty(n_samples, np.int32)
+    distances = np.empty(n_samples, np.float32)
     for problem in range(first, stop):
         x, y = points[problem, 0], points[problem, 1]
         labels[problem] = 0
         best = -1.0
         own[:] = 0
-        centers[:] = 0.0
-        lloyd(x, y, centers, 1, nearest, distances)
         for n_clusters in range(2, max_clusters + 1):
             at = n_clusters - 2
-            start[:] = own
-            center(x, y, start, n_clusters - 1, means, offsets)
-            grow(x, y, means, n_clusters - 1, start, offsets)
-            divide(x, y, means, n_clusters - 1, start, offsets)
-            _from_labels(x, y, start, n_clusters, regularization, mixture)
-            likelihood, met = _fit(
+            center(x, y, own, n_clusters - 1, centers, distances)
+            grow(x, y, centers, n_clusters - 1, own, distances)
+            lloyd(x, y, centers, n_clusters, nearest, distances)
+            _from_labels(x, y, nearest, n_clusters, regularization, mixture)
+            log_likelihood[problem, at], converged[problem, at] = _fit(
                 x, y, mixture, n_clusters, regularization, tolerance, max_iterations, own
             )
-            if n_clusters <= K_MEANS_UP_TO:
-                grow(x, y, centers, n_clusters - 1, nearest, distances)
-                lloyd(x, y, centers, n_clusters, nearest, distances)
-                _from_labels(x, y, nearest, n_clusters, regularization, mixture)
-                second, second_met = _fit(
-                    x, y, mixture, n_clusters, regularization, tolerance, max_iterations, other
-                )
-                if second > likelihood:
-                    likelihood, met = second, second_met
-                    own[:] = other
-            log_likelihood[problem, at], converged[problem, at] = likelihood, met
             index = _calinski_harabasz(x, y, own, n_clusters, sums)
             ch_by_k[problem, at] = index
             if index > best:  # never true of NaN

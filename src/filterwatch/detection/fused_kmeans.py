@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from filterwatch.detection.kmeans import MAX_LLOYD_ITERATIONS
+from filterwatch.detection.kmeans import LLOYD_TOLERANCE, MAX_LLOYD_ITERATIONS
 
 Array = NDArray[Any]
 
@@ -25,11 +25,10 @@ FAST_MATH = {"reassoc", "contract", "nsz", "arcp", "afn"}
 @njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
 def _assign(
     x: Array, y: Array, centers: Array, n_clusters: int, labels: Array, distances: Array
-) -> bool:
-    """Find each point's nearest centre; return whether any label changed."""
+) -> None:
+    """Find each point's nearest centre."""
     n_samples = x.shape[0]
     distances[:] = np.float32(1e30)
-    previous = labels.copy()
     for k in range(n_clusters):
         center_x, center_y = np.float32(centers[k, 0]), np.float32(centers[k, 1])
         for i in range(n_samples):
@@ -37,10 +36,6 @@ def _assign(
             distance = dx * dx + dy * dy
             labels[i] = np.int32(k) if distance < distances[i] else labels[i]
             distances[i] = min(distance, distances[i])
-    changed = 0
-    for i in range(n_samples):
-        changed += labels[i] != previous[i]
-    return changed > 0
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
@@ -49,20 +44,22 @@ def lloyd(
 ) -> None:
     """Refine centres [K, 2] in place; leave each point's nearest, and its squared distance."""
     sums = np.empty((n_clusters, 3))
-    labels[:] = -1
     for _ in range(MAX_LLOYD_ITERATIONS):
-        if not _assign(x, y, centers, n_clusters, labels, distances):
-            break
+        _assign(x, y, centers, n_clusters, labels, distances)
         sums[:] = 0.0
         for i in range(x.shape[0]):
             k = labels[i]
             sums[k, 0] += 1.0
             sums[k, 1] += x[i]
             sums[k, 2] += y[i]
+        shift = 0.0
         for k in range(n_clusters):
             if sums[k, 0] > 0:
-                centers[k, 0] = sums[k, 1] / sums[k, 0]
-                centers[k, 1] = sums[k, 2] / sums[k, 0]
+                center_x, center_y = sums[k, 1] / sums[k, 0], sums[k, 2] / sums[k, 0]
+                shift += (center_x - centers[k, 0]) ** 2 + (center_y - centers[k, 1]) ** 2
+                centers[k, 0], centers[k, 1] = center_x, center_y
+        if shift <= LLOYD_TOLERANCE:
+            break
     _assign(x, y, centers, n_clusters, labels, distances)
 
 
@@ -92,6 +89,17 @@ def grow(
         scatter[k, 3] += dy * dy
         if labels[farthest[k]] != k or distances[i] > distances[farthest[k]]:
             farthest[k] = i
+    axis = np.empty((n_clusters, 2))
+    for k in range(n_clusters):
+        size = max(scatter[k, 0], 1.0)
+        xx, xy, yy = scatter[k, 1] / size, scatter[k, 2] / size, scatter[k, 3] / size
+        half = (xx - yy) / 2
+        radius = math.sqrt(half * half + xy * xy)
+        length = math.sqrt((xx + yy) / 2 + radius)
+        # Cosine and sine of the longest axis's angle, from the cosine of twice that angle.
+        twice = half / radius if radius > 0 else 1.0
+        axis[k, 0] = length * math.sqrt(max(1 + twice, 0.0) / 2)
+        axis[k, 1] = length * math.copysign(math.sqrt(max(1 - twice, 0.0) / 2), xy)
     best = np.float32(-1.0)
     best_x, best_y = np.float32(0.0), np.float32(0.0)
     for candidate in range(3):
@@ -99,13 +107,9 @@ def grow(
             if candidate == 0:
                 at_x, at_y = x[farthest[k]], y[farthest[k]]
             else:
-                size = max(scatter[k, 0], 1.0)
-                xx, xy, yy = scatter[k, 1] / size, scatter[k, 2] / size, scatter[k, 3] / size
-                longest = (xx + yy) / 2 + math.hypot((xx - yy) / 2, xy)
-                length = math.sqrt(max(longest, 0.0)) * (1.0 if candidate == 1 else -1.0)
-                angle = math.atan2(2 * xy, xx - yy) / 2
-                at_x = np.float32(centers[k, 0] + length * math.cos(angle))
-                at_y = np.float32(centers[k, 1] + length * math.sin(angle))
+                sign = 1.0 if candidate == 1 else -1.0
+                at_x = np.float32(centers[k, 0] + sign * axis[k, 0])
+                at_y = np.float32(centers[k, 1] + sign * axis[k, 1])
             gain = _gain(x, y, distances, at_x, at_y)
             if gain > best:
                 best, best_x, best_y = gain, at_x, at_y
@@ -130,15 +134,3 @@ def center(
         k = labels[i]
         dx, dy = x[i] - centers[k, 0], y[i] - centers[k, 1]
         distances[i] = np.float32(dx * dx + dy * dy)
-
-
-@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
-def divide(
-    x: Array, y: Array, centers: Array, n_clusters: int, labels: Array, distances: Array
-) -> None:
-    """Give centre ``n_clusters`` the points that lie nearer to it than to their own."""
-    center_x, center_y = np.float32(centers[n_clusters, 0]), np.float32(centers[n_clusters, 1])
-    for i in range(x.shape[0]):
-        dx, dy = x[i] - center_x, y[i] - center_y
-        if dx * dx + dy * dy < distances[i]:
-            labels[i] = np.int32(n_clusters)

@@ -1,11 +1,8 @@
-"""Where expectation maximisation starts: one cluster more than the fit before.
+"""Where expectation maximisation starts: k-means, from one cluster more than the fit before.
 
-The start for K clusters is the mixture's own clustering of K - 1 plus the one centre, of a few
-promising ones, that lowers the within-cluster scatter most: the points nearer to it than to their
-own centre become a cluster. A second start, for few clusters, where a wrong turn costs most, does
-the same to the k-means solution and refines it by Lloyd's iterations (a greedy form of global
-k-means); the better fit of the two is kept. No start draws random numbers, and consecutive K share
-the work.
+The start for K clusters are the centres of the mixture's own clustering of K - 1 plus the one, of
+a few promising ones, that lowers the within-cluster scatter most, refined by Lloyd's iterations (a
+greedy form of global k-means). No start draws random numbers, and consecutive K share the work.
 """
 
 from __future__ import annotations
@@ -14,8 +11,9 @@ import torch
 from torch import Tensor
 
 MAX_LLOYD_ITERATIONS = 50
-# Largest number of clusters that is also fitted from k-means.
-K_MEANS_UP_TO = 5
+# Lloyd's iterations end when the squares of the centres' shifts add up to less, in squared units of
+# the points: scikit-learn's default, for points of mean variance 1.
+LLOYD_TOLERANCE = 1e-4
 
 
 def assign(points: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
@@ -35,14 +33,16 @@ def assign(points: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
 
 def lloyd(points: Tensor, centers: Tensor) -> Tensor:
     """Refine centres [P, K, 2] on points [P, N, 2]; a centre that loses all its points stays."""
-    previous: Tensor | None = None
+    active = torch.ones_like(centers[:, 0, 0], dtype=torch.bool)
     for _ in range(MAX_LLOYD_ITERATIONS):
-        labels, _ = assign(points, centers)
-        if points.device.type == "cpu" and previous is not None and torch.equal(previous, labels):
+        if points.device.type == "cpu" and not bool(active.any()):
             break
-        previous = labels
+        labels, _ = assign(points, centers)
         sums, sizes = _accumulate(points, labels, centers.shape[1])
-        centers = torch.where(sizes > 0, sums / sizes.clamp(min=1), centers)
+        refined = torch.where(sizes > 0, sums / sizes.clamp(min=1), centers)
+        shift = (refined - centers).square().sum((1, 2))
+        centers = refined.where(active.view(-1, 1, 1), centers)
+        active = active & (shift > LLOYD_TOLERANCE)
     return centers
 
 
@@ -58,8 +58,8 @@ def center(points: Tensor, labels: Tensor, n_clusters: int) -> Tensor:
     return sums / sizes.clamp(min=1)
 
 
-def grow(points: Tensor, labels: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
-    """Add the centre that lowers the within-cluster scatter most, and give it the points near it.
+def grow(points: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
+    """Add the centre that lowers the within-cluster scatter most.
 
     The candidates, three for each cluster: its farthest point, and the points one standard
     deviation from its centre along its longest axis, either way.
@@ -70,8 +70,7 @@ def grow(points: Tensor, labels: Tensor, centers: Tensor) -> tuple[Tensor, Tenso
         centers: [P, K, 2].
 
     Returns:
-        Labels [P, N], with K for the points nearer to the new centre than to their own, and
-        centres [P, K + 1, 2], the old ones unchanged.
+        Centres [P, K + 1, 2], the old ones unchanged.
     """
     own = centers.gather(1, labels.unsqueeze(-1).expand(-1, -1, 2))
     distances = (points - own).square().sum(-1)
@@ -84,11 +83,8 @@ def grow(points: Tensor, labels: Tensor, centers: Tensor) -> tuple[Tensor, Tenso
     )
     to_candidate = (points.unsqueeze(2) - candidates.unsqueeze(1)).square().sum(-1)
     gain = (distances.unsqueeze(-1) - to_candidate).clamp(min=0).sum(1)  # [P, 3 K]
-    best = gain.argmax(1)
-    to_best = to_candidate.gather(2, best.view(-1, 1, 1).expand(-1, points.shape[1], 1))
-    new = candidates.gather(1, best.view(-1, 1, 1).expand(-1, 1, 2))
-    divided = labels.where(to_best.squeeze(-1) >= distances, centers.shape[1])
-    return divided, torch.cat([centers, new], dim=1)
+    new = candidates.gather(1, gain.argmax(1).view(-1, 1, 1).expand(-1, 1, 2))
+    return torch.cat([centers, new], dim=1)
 
 
 def _accumulate(values: Tensor, labels: Tensor, n_clusters: int) -> tuple[Tensor, Tensor]:
