@@ -94,9 +94,11 @@ def test_fits_are_as_good_as_scikit_learn_s(crowding: int, allowance: float) -> 
     assert np.mean(difference) > -allowance
 
 
-def test_more_clusters_never_fit_much_worse() -> None:
+def test_more_clusters_fit_better_and_never_much_worse() -> None:
     found = cluster_points(noise(10, 300), max_clusters=8, tolerance=1e-5, max_iterations=1000)
-    assert (found.log_likelihood.diff(dim=1) > -0.01).all()
+    gain = found.log_likelihood.diff(dim=1)
+    assert (gain.mean(0) > 0).all()
+    assert (gain > -0.04).all()  # scikit-learn's fits of these points lose up to 0.043
 
 
 def test_all_points_equal_make_a_dead_filter() -> None:
@@ -240,7 +242,9 @@ def test_a_looser_tolerance_ends_earlier() -> None:
     assert not one_step.converged.any()
     patient = cluster_points(points, max_clusters=6, tolerance=1e-3, max_iterations=1000)
     assert patient.converged.all()
-    assert (patient.log_likelihood >= one_step.log_likelihood - 1e-6).all()
+    # Later fits start from other clusterings.
+    assert (patient.log_likelihood[:, 0] >= one_step.log_likelihood[:, 0] - 1e-6).all()
+    assert (patient.log_likelihood.mean(0) > one_step.log_likelihood.mean(0)).all()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from clouds import separated
 from torch import Tensor
 
 from filterwatch.detection import AnomalyCriteria
-from filterwatch.detection.voting import Votes, ballot_size, vote
+from filterwatch.detection.voting import Votes, ballot_size, ballots, vote
 
 UNEVEN = [160, 160, 20, 20]
 EVEN = [90, 90, 90, 90]
@@ -80,12 +80,28 @@ def test_an_inactive_filter_wins_no_vote() -> None:
     assert result.share[0] == 0.0
 
 
-def test_the_same_seed_draws_the_same_parts_and_leaves_the_global_state() -> None:
+def test_every_call_takes_the_same_ballots_and_leaves_the_global_state() -> None:
     state = torch.get_rng_state()
-    first, second, other = voted(votes=1), voted(votes=1), voted(votes=1, seed=1)
+    first, second = voted(votes=3), voted(votes=3)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(first.isolated, second.isolated)
-    assert not torch.equal(first.isolated, other.isolated)
+    assert not torch.equal(first.isolated, voted(votes=2).isolated)
+
+
+@pytest.mark.parametrize(
+    ("votes", "n_samples", "size"), [(16, 1000, 250), (3, 83, 21), (4, 40, 40)]
+)
+def test_ballots_take_every_sample_as_often(votes: int, n_samples: int, size: int) -> None:
+    drawn = list(ballots(votes, n_samples, size))
+    assert [len(set(ballot.tolist())) for ballot in drawn] == [size] * votes
+    times = torch.cat(drawn).bincount(minlength=n_samples)
+    assert times.max() - times.min() <= 1
+    assert times.sum() == votes * size
+
+
+def test_ballots_of_different_rounds_differ() -> None:
+    first, *_, fifth = ballots(5, 1000, 250)
+    assert 30 < len(set(first.tolist()) & set(fifth.tolist())) < 100  # 62.5 by chance
 
 
 @pytest.mark.parametrize(

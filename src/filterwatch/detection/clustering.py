@@ -63,8 +63,9 @@ def cluster_points(
 
     Each fit starts from k-means, which starts from the fit before (see `kmeans`), and runs
     expectation maximisation (see `gmm.fit_mixture`); the clustering with the highest
-    Calinski-Harabasz index is kept (paper, sections 3.1 to 3.3). Points are standardised first, by one scale for both
-    coordinates, so that nothing depends on the activations' unit and rotations change nothing.
+    Calinski-Harabasz index is kept (paper, sections 3.1 to 3.3). Points are standardised first, by
+    one scale for both coordinates, so that nothing depends on the activations' unit and rotations
+    change nothing.
 
     On a CPU the fits run compiled, over torch's number of threads; on other devices in batched
     tensor operations that never wait for the device.
@@ -74,7 +75,8 @@ def cluster_points(
         max_clusters: Largest K, at least 2 and at most N.
         regularization: Added to the diagonal of every covariance, as a share of the filter's mean
             variance.
-        tolerance: A fit ends when a step raises its mean log-likelihood per sample by less.
+        tolerance: A fit ends when a step raises its mean log-likelihood per sample by less;
+            scikit-learn's default.
         max_iterations: Largest number of steps of a fit.
         seed: Accepted for the sake of a uniform interface: the start is deterministic.
         on_progress: Called now and then with the index of a filter: those before it are done.

@@ -68,8 +68,8 @@ def detect_anomaly_filters(
             random quarters of the probe are clustered too, and a filter is an anomaly filter when
             most of them flag it: 16 votes flag much the same filters on another draw of the
             probe, for three times the price.
-        seed: Seed of what is drawn at random: the quarters that vote, and whatever a model draws
-            in evaluation mode. Components and clusterings start from the same place each time.
+        seed: Seed of whatever a model draws in evaluation mode. Components and clusterings start
+            from the same place each time, and the quarters that vote are the same ones.
         batch_size: Images per forward pass, where the probe is one tensor.
         memory_budget: Bytes that the maps kept between batches may take; beside it come the model's
             own maps. Layers that do not fit are kept as a truncated factorisation of their maps.
@@ -135,7 +135,6 @@ def detect_anomaly_filters(
         reduced,
         criteria=criteria,
         max_clusters=max_clusters,
-        seed=seed,
         votes=votes,
         on_progress=on_progress,
     )

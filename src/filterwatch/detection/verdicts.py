@@ -41,7 +41,6 @@ def judge(
     *,
     criteria: AnomalyCriteria,
     max_clusters: int = 14,
-    seed: int = 0,
     votes: int = 0,
     on_progress: ProgressCallback | None = None,
 ) -> Verdicts:
@@ -52,7 +51,6 @@ def judge(
         reduced: Their points and activations, under the same names.
         criteria: The thresholds.
         max_clusters: Largest number of clusters.
-        seed: Seed of the draws of a vote.
         votes: Number of random parts of the probe that vote on each filter; 0 lets the
             clustering of the whole probe decide.
         on_progress: Called as the clustering of the whole probe goes on.
@@ -66,7 +64,6 @@ def judge(
     whole = cluster_points(
         points,
         max_clusters=max_clusters,
-        seed=seed,
         on_progress=_by_layer(on_progress, list(layers), lengths),
     )
     if votes:
@@ -77,7 +74,6 @@ def judge(
             criteria=criteria,
             votes=votes,
             max_clusters=max_clusters,
-            seed=seed,
         )
         shares, isolated = ballots.share.cpu().split(lengths), ballots.isolated
     else:

@@ -7,7 +7,7 @@ steadier, and a majority of them a verdict that lasts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -43,6 +43,26 @@ def ballot_size(n_samples: int, max_clusters: int) -> int:
     return min(n_samples, max(round(BALLOT_SHARE * n_samples), 4 * max_clusters))
 
 
+def ballots(votes: int, n_samples: int, size: int) -> Iterator[Tensor]:
+    """Yield the samples of each ballot, the same ones at every call.
+
+    A random order of the probe is dealt out in parts, then another one, so that every sample is in
+    as many ballots as the next, or in one more, but for what a last part lacks. No seed changes
+    them: that would change what a network is said to be like, and nothing else.
+
+    Args:
+        votes: Number of ballots.
+        n_samples: Number of samples in the probe.
+        size: Number of samples in a ballot.
+    """
+    generator = torch.Generator().manual_seed(0)
+    for at in range(votes):
+        part = at % (n_samples // size)
+        if part == 0:
+            order = torch.randperm(n_samples, generator=generator)
+        yield order[part * size : (part + 1) * size]
+
+
 def vote(
     points: Tensor,
     activation: Tensor,
@@ -51,9 +71,8 @@ def vote(
     criteria: AnomalyCriteria,
     votes: int,
     max_clusters: int = 14,
-    seed: int = 0,
 ) -> Votes:
-    """Cluster and judge random parts of the probe, each drawn without replacement.
+    """Cluster and judge random parts of the probe.
 
     Lambda as a fraction is taken of the part; as a count it shrinks with the part.
 
@@ -64,18 +83,16 @@ def vote(
         criteria: The thresholds.
         votes: Number of ballots.
         max_clusters: Largest number of clusters.
-        seed: Seed of the draws.
     """
     n_filters, n_samples, _ = points.shape
     size = ballot_size(n_samples, max_clusters)
     limit = criteria.small_cluster_limit(n_samples)
     limit = max(1, round(limit * size / n_samples))
-    generator = torch.Generator().manual_seed(seed)
     flagged = torch.zeros(n_filters, dtype=torch.float64, device=points.device)
     times_isolated = torch.zeros(n_filters, n_samples, dtype=torch.int16, device=points.device)
     times_drawn = torch.zeros(n_samples, dtype=torch.int16, device=points.device)
-    for _ in range(votes):
-        drawn = torch.randperm(n_samples, generator=generator)[:size].to(points.device)
+    for ballot in ballots(votes, n_samples, size):
+        drawn = ballot.to(points.device)
         fit = cluster_points(points[:, drawn], max_clusters=max_clusters)
         verdicts = [
             flag_anomalies(sizes, ch_index, active, limit=limit, criteria=criteria)
