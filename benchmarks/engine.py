@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from filterwatch.detection.fused_kmeans import FAST_MATH
 
 _MAX_CLUSTERS = 10
 _STARTS = 5  # of the loop that looks for better fits
+_DEFAULTS: dict[str, Any] = dict(cluster_points.__kwdefaults__ or {})
 
 
 def rows(setting: Setting) -> list[Row]:
@@ -231,7 +233,12 @@ def _evaluations(standardized: Tensor) -> float:
 
     gmm.fit_mixture = counting
     try:
-        clustering._fit_tensors(sample, _MAX_CLUSTERS, 1e-6, 1e-3, 100, lambda n_done: None)
+        clustering._fit_tensors(
+            sample,
+            _MAX_CLUSTERS,
+            *(_DEFAULTS[name] for name in ("regularization", "tolerance", "max_iterations")),
+            lambda n_done: None,
+        )
     finally:
         gmm.fit_mixture = original
     return counted * len(standardized) / len(sample)

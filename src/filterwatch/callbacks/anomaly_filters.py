@@ -73,7 +73,8 @@ class AnomalyFilterCallback(ProbingCallback):
             in between the last values are logged again.
         action: What to do about flagged filters: `MaskFilters`, `StopTraining`, an `Action` of
             one's own, or a list of such; ``None`` only watches.
-        seed: Seed of the choice of samples and of the clustering, from 0 to 2**32 - 1.
+        seed: Seed of the choice of samples, and of what the network draws in evaluation mode, from
+            0 to 2**32 - 1.
         strict: Whether a failure while watching ends the training.
         votes: 0 lets the clustering of the whole probe decide, as in the paper; otherwise so many
             random quarters of the probe vote on each filter, which steadies what is flagged: 16

@@ -229,8 +229,12 @@ def _fit_chunk(
     tolerance: float,
     max_iterations: int,
 ) -> _Fits:
-    def fit(start: Tensor, n_clusters: int) -> tuple[Tensor, Tensor, Tensor]:
-        result = gmm.fit_mixture(
+    own = torch.zeros(points.shape[:2], dtype=torch.int64, device=points.device)
+    columns = []
+    for n_clusters in range(2, max_clusters + 1):
+        centers = kmeans.grow(points, own, kmeans.center(points, own, n_clusters - 1))
+        start, _ = kmeans.assign(points, kmeans.lloyd(points, centers))
+        fit = gmm.fit_mixture(
             points,
             torch.nn.functional.one_hot(start, n_clusters).to(points.dtype),
             regularization=regularization,
@@ -238,16 +242,9 @@ def _fit_chunk(
             max_iterations=max_iterations,
             accelerate=True,
         )
-        return result.responsibilities.argmax(-1), result.log_likelihood, result.converged
-
-    own = torch.zeros(points.shape[:2], dtype=torch.int64, device=points.device)
-    columns = []
-    for n_clusters in range(2, max_clusters + 1):
-        centers = kmeans.grow(points, own, kmeans.center(points, own, n_clusters - 1))
-        start, _ = kmeans.assign(points, kmeans.lloyd(points, centers))
-        own, log_likelihood, converged = fit(start, n_clusters)
+        own = fit.responsibilities.argmax(-1)
         index = calinski_harabasz(points, own, n_clusters)
-        columns.append((own, index, log_likelihood, converged))
+        columns.append((own, index, fit.log_likelihood, fit.converged))
     labels, ch_by_k, log_likelihood, converged = (
         torch.stack(column, dim=1) for column in zip(*columns, strict=True)
     )

@@ -40,7 +40,7 @@ class Configuration:
         source: ``"held_out"`` or ``"train"``, then without augmentation.
         max_clusters: Largest number of clusters tried.
         pca: ``"filter"`` or ``"layer"``.
-        seed: Seed of the clustering.
+        seed: Handed on to `filterwatch.cluster_points`, whose starts are deterministic.
     """
 
     probe_size: int = 1000

@@ -40,7 +40,7 @@ def cluster_maps(maps: Maps, *, max_clusters: int, seed: int = 0, **options: Any
     Args:
         maps: What `probe_maps` returned.
         max_clusters: Largest number of clusters tried.
-        seed: Seed of the clustering.
+        seed: Handed on to `filterwatch.cluster_points`, whose starts are deterministic.
         **options: Further arguments of `filterwatch.cluster_points`.
     """
     points = torch.cat([layer.points for layer in maps.values()])
