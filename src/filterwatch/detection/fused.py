@@ -21,9 +21,10 @@ from numba.extending import intrinsic
 from filterwatch.detection.fused_kmeans import (
     FAST_MATH,
     Array,
-    center,
+    cluster_moments,
     grow,
     lloyd,
+    measure,
 )
 from filterwatch.detection.gmm import LEAST_SHARE, STRIDE
 from filterwatch.detection.selection import RELATIVE_FLOOR
@@ -58,30 +59,31 @@ def _exp(x: Any) -> Any:
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
+def _bounded_covariance(xy: float, xx: float, yy: float, regularization: float) -> float:
+    """Return what rounding may not have made too large for a definite matrix."""
+    limit = math.sqrt(max(xx * yy - regularization * regularization, 0.0))
+    return min(max(xy, -limit), limit)
+
+
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
 def _from_labels(
-    x: Array, y: Array, labels: Array, n_clusters: int, regularization: float, mixture: Array
+    x: Array, y: Array, labels: Array, centers: Array, regularization: float, mixture: Array
 ) -> None:
-    """Take the M-step of a hard clustering. Columns: weight, mean x, y, covariance xx, xy, yy."""
-    n_samples = x.shape[0]
-    mixture[:n_clusters] = 0.0
-    for i in range(n_samples):
-        row = mixture[labels[i]]
-        row[0] += 1.0
-        row[1] += x[i]
-        row[2] += y[i]
-    for k in range(n_clusters):
-        mixture[k, 1:3] /= max(mixture[k, 0], 1.0)
-    for i in range(n_samples):
-        row = mixture[labels[i]]
-        dx, dy = x[i] - row[1], y[i] - row[2]
-        row[3] += dx * dx
-        row[4] += dx * dy
-        row[5] += dy * dy
-    for k in range(n_clusters):
-        mixture[k, 3:] /= max(mixture[k, 0], 1.0)
-        mixture[k, 0] /= n_samples
-        mixture[k, 3] += regularization
-        mixture[k, 5] += regularization
+    """Take the M-step of a hard clustering. Columns: weight, mean x, y, covariance xx, xy, yy.
+
+    The centres lie near the means: moments around them need no other pass for the means.
+    """
+    for k in range(centers.shape[0]):
+        at_x, at_y = np.float32(centers[k, 0]), np.float32(centers[k, 1])
+        size, dx, dy, xx, xy, yy = cluster_moments(x, y, labels, k, at_x, at_y)
+        row = mixture[k]
+        row[0] = size / x.shape[0]
+        size = max(size, 1.0)
+        dx, dy = dx / size, dy / size
+        row[1], row[2] = at_x + dx, at_y + dy
+        row[3] = max(xx / size - dx * dx, 0.0) + regularization
+        row[5] = max(yy / size - dy * dy, 0.0) + regularization
+        row[4] = _bounded_covariance(xy / size - dx * dy, row[3], row[5], regularization)
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
@@ -183,9 +185,7 @@ def _maximize(
         plain[k, 3] = max(xx, 0.0) + regularization
         plain[k, 5] = max(yy, 0.0) + regularization
         xy = moments[k, 4] / mass - shift_x * shift_y
-        # Rounding must not leave a covariance indefinite.
-        limit = math.sqrt(max(plain[k, 3] * plain[k, 5] - regularization * regularization, 0.0))
-        plain[k, 4] = min(max(xy, -limit), limit)
+        plain[k, 4] = _bounded_covariance(xy, plain[k, 3], plain[k, 5], regularization)
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
@@ -272,33 +272,27 @@ def _fit(
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
-def _calinski_harabasz(x: Array, y: Array, labels: Array, n_clusters: int, sums: Array) -> float:
+def _calinski_harabasz(
+    centers: Array, sizes: Array, distances: Array, n_clusters: int
+) -> float:
     """Return the index of equation 4, NaN where it is undefined; see `selection`."""
-    n_samples = x.shape[0]
-    sums[:n_clusters] = 0.0
-    for i in range(n_samples):
-        row = sums[labels[i]]
-        row[0] += 1.0
-        row[1] += x[i]
-        row[2] += y[i]
+    n_samples = distances.shape[0]
     mean_x = mean_y = 0.0
     effective = 0
     for k in range(n_clusters):
-        mean_x += sums[k, 1]
-        mean_y += sums[k, 2]
-        sums[k, 1:] /= max(sums[k, 0], 1.0)
-        effective += sums[k, 0] > 0
-    mean_x /= n_samples
-    mean_y /= n_samples
+        mean_x += sizes[k] * centers[k, 0] / n_samples
+        mean_y += sizes[k] * centers[k, 1] / n_samples
+        effective += sizes[k] > 0
     between = 0.0
     for k in range(n_clusters):
-        dx, dy = sums[k, 1] - mean_x, sums[k, 2] - mean_y
-        between += sums[k, 0] * (dx * dx + dy * dy)
+        dx, dy = centers[k, 0] - mean_x, centers[k, 1] - mean_y
+        between += sizes[k] * (dx * dx + dy * dy)
     within = 0.0
-    for i in range(n_samples):
-        row = sums[labels[i]]
-        dx, dy = x[i] - row[1], y[i] - row[2]
-        within += dx * dx + dy * dy
+    for start in range(0, n_samples, _BLOCK):
+        of_block = np.float32(0)
+        for distance in distances[start : start + _BLOCK]:
+            of_block += distance
+        within += of_block
     if effective < 2 or effective >= n_samples:
         return np.nan
     within = max(within, RELATIVE_FLOOR * (between + within))
@@ -336,8 +330,8 @@ def cluster(
         converged: Filled, bool [P, max_clusters - 1].
     """
     n_samples = points.shape[2]
-    centers = np.empty((max_clusters, 2))
-    mixture, sums = np.empty((max_clusters, 6)), np.empty((max_clusters, 3))
+    centers, sizes = np.empty((max_clusters, 2)), np.empty(max_clusters)
+    mixture = np.empty((max_clusters, 6))
     own, nearest = np.empty(n_samples, np.int32), np.empty(n_samples, np.int32)
     distances = np.empty(n_samples, np.float32)
     for problem in range(first, stop):
@@ -345,16 +339,17 @@ def cluster(
         labels[problem] = 0
         best = -1.0
         own[:] = 0
+        measure(x, y, own, 1, centers, sizes, distances)
         for n_clusters in range(2, max_clusters + 1):
             at = n_clusters - 2
-            center(x, y, own, n_clusters - 1, centers, distances)
-            grow(x, y, centers, n_clusters - 1, own, distances)
+            grow(x, y, own, n_clusters - 1, centers, distances)
             lloyd(x, y, centers, n_clusters, nearest, distances)
-            _from_labels(x, y, nearest, n_clusters, regularization, mixture)
+            _from_labels(x, y, nearest, centers[:n_clusters], regularization, mixture)
             log_likelihood[problem, at], converged[problem, at] = _fit(
                 x, y, mixture, n_clusters, regularization, tolerance, max_iterations, own
             )
-            index = _calinski_harabasz(x, y, own, n_clusters, sums)
+            measure(x, y, own, n_clusters, centers, sizes, distances)
+            index = _calinski_harabasz(centers, sizes, distances, n_clusters)
             ch_by_k[problem, at] = index
             if index > best:  # never true of NaN
                 best = index

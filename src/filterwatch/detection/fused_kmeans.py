@@ -1,6 +1,8 @@
 """The CPU's form of `kmeans`: one problem at a time, all in cache.
 
-The same algorithm, compiled. Arithmetic is float32 on standardised points, with float64 sums.
+The same algorithm, compiled. Arithmetic is float32 on standardised points, with float64 sums of
+blocks. Sums over a cluster's points run over all points, those of others at weight 0: that is
+vectorised, where adding each point to its own cluster's sums is not.
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ from numpy.typing import NDArray
 from filterwatch.detection.kmeans import LLOYD_TOLERANCE, MAX_LLOYD_ITERATIONS
 
 Array = NDArray[Any]
+
+# Points whose sum is taken in float32, before it is added in float64.
+_BLOCK = 1024
 
 # Reassociation and fused multiply-adds let reductions vectorise. Infinities stay what they are.
 # Every kernel is compiled in one piece (`forceinline`): where a part stays a function of its own,
@@ -39,23 +44,66 @@ def _assign(
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
+def cluster_moments(
+    x: Array, y: Array, labels: Array, cluster: int, at_x: Any, at_y: Any
+) -> tuple[float, float, float, float, float, float]:
+    """Return a cluster's size and its moments around a place: x, y, xx, xy, yy."""
+    size, sum_x, sum_y, sum_xx, sum_xy, sum_yy = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+    for start in range(0, x.shape[0], _BLOCK):
+        block_x, block_y = x[start : start + _BLOCK], y[start : start + _BLOCK]
+        block_labels = labels[start : start + _BLOCK]
+        n, s_x, s_y = np.float32(0), np.float32(0), np.float32(0)
+        s_xx, s_xy, s_yy = np.float32(0), np.float32(0), np.float32(0)
+        for i in range(block_x.shape[0]):
+            inside = np.float32(1) if block_labels[i] == cluster else np.float32(0)
+            dx, dy = block_x[i] - at_x, block_y[i] - at_y
+            i_x, i_y = inside * dx, inside * dy
+            n += inside
+            s_x += i_x
+            s_y += i_y
+            s_xx += i_x * dx
+            s_xy += i_x * dy
+            s_yy += i_y * dy
+        size += n
+        sum_x += s_x
+        sum_y += s_y
+        sum_xx += s_xx
+        sum_xy += s_xy
+        sum_yy += s_yy
+    return size, sum_x, sum_y, sum_xx, sum_xy, sum_yy
+
+
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
+def cluster_sums(x: Array, y: Array, labels: Array, cluster: int) -> tuple[float, float, float]:
+    """Return a cluster's size and the sums of its points' coordinates."""
+    size, sum_x, sum_y = 0.0, 0.0, 0.0
+    for start in range(0, x.shape[0], _BLOCK):
+        block_x, block_y = x[start : start + _BLOCK], y[start : start + _BLOCK]
+        block_labels = labels[start : start + _BLOCK]
+        n, s_x, s_y = np.float32(0), np.float32(0), np.float32(0)
+        for i in range(block_x.shape[0]):
+            inside = np.float32(1) if block_labels[i] == cluster else np.float32(0)
+            n += inside
+            s_x += inside * block_x[i]
+            s_y += inside * block_y[i]
+        size += n
+        sum_x += s_x
+        sum_y += s_y
+    return size, sum_x, sum_y
+
+
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
 def lloyd(
     x: Array, y: Array, centers: Array, n_clusters: int, labels: Array, distances: Array
 ) -> None:
     """Refine centres [K, 2] in place; leave each point's nearest, and its squared distance."""
-    sums = np.empty((n_clusters, 3))
     for _ in range(MAX_LLOYD_ITERATIONS):
         _assign(x, y, centers, n_clusters, labels, distances)
-        sums[:] = 0.0
-        for i in range(x.shape[0]):
-            k = labels[i]
-            sums[k, 0] += 1.0
-            sums[k, 1] += x[i]
-            sums[k, 2] += y[i]
         shift = 0.0
         for k in range(n_clusters):
-            if sums[k, 0] > 0:
-                center_x, center_y = sums[k, 1] / sums[k, 0], sums[k, 2] / sums[k, 0]
+            size, sum_x, sum_y = cluster_sums(x, y, labels, k)
+            if size > 0:
+                center_x, center_y = sum_x / size, sum_y / size
                 shift += (center_x - centers[k, 0]) ** 2 + (center_y - centers[k, 1]) ** 2
                 centers[k, 0], centers[k, 1] = center_x, center_y
         if shift <= LLOYD_TOLERANCE:
@@ -64,7 +112,7 @@ def lloyd(
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
-def _gain(x: Array, y: Array, distances: Array, at_x: float, at_y: float) -> Any:
+def _gain(x: Array, y: Array, distances: Array, at_x: Any, at_y: Any) -> Any:
     """Return by how much one more centre lowers the within-cluster scatter."""
     gain = np.float32(0.0)
     for i in range(x.shape[0]):
@@ -74,63 +122,70 @@ def _gain(x: Array, y: Array, distances: Array, at_x: float, at_y: float) -> Any
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
+def measure(
+    x: Array,
+    y: Array,
+    labels: Array,
+    n_clusters: int,
+    centers: Array,
+    sizes: Array,
+    distances: Array,
+) -> None:
+    """Fill the centres and sizes of clusters, and each point's squared distance from its own."""
+    for k in range(n_clusters):
+        sizes[k], sum_x, sum_y = cluster_sums(x, y, labels, k)
+        centers[k, 0] = sum_x / max(sizes[k], 1.0)
+        centers[k, 1] = sum_y / max(sizes[k], 1.0)
+        at_x, at_y = np.float32(centers[k, 0]), np.float32(centers[k, 1])
+        for i in range(x.shape[0]):
+            dx, dy = x[i] - at_x, y[i] - at_y
+            distances[i] = dx * dx + dy * dy if labels[i] == k else distances[i]
+
+
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
+def _farthest(labels: Array, distances: Array, cluster: int) -> int:
+    """Return the first of a cluster's points that are farthest from its centre."""
+    # The bits of floats that are not negative are ordered like them, and a largest integer is found
+    # several at a time.
+    bits = distances.view(np.int32)
+    n_samples = np.int32(labels.shape[0])
+    largest = np.int32(-1)
+    for i in range(n_samples):
+        largest = max(largest, bits[i] if labels[i] == cluster else np.int32(-1))
+    first = n_samples
+    for i in range(n_samples):
+        reached = (bits[i] == largest) & (labels[i] == cluster)
+        first = min(first, np.int32(i) if reached else n_samples)
+    return first % n_samples  # of an empty cluster, the very first
+
+
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
 def grow(
-    x: Array, y: Array, centers: Array, n_clusters: int, labels: Array, distances: Array
+    x: Array, y: Array, labels: Array, n_clusters: int, centers: Array, distances: Array
 ) -> None:
     """Fill centre ``n_clusters`` with the one that lowers the within-cluster scatter most."""
-    scatter = np.zeros((n_clusters, 4))
-    farthest = np.zeros(n_clusters, np.int64)
-    for i in range(x.shape[0]):
-        k = labels[i]
-        dx, dy = x[i] - centers[k, 0], y[i] - centers[k, 1]
-        scatter[k, 0] += 1.0
-        scatter[k, 1] += dx * dx
-        scatter[k, 2] += dx * dy
-        scatter[k, 3] += dy * dy
-        if labels[farthest[k]] != k or distances[i] > distances[farthest[k]]:
-            farthest[k] = i
-    axis = np.empty((n_clusters, 2))
+    best = np.float32(-1.0)
     for k in range(n_clusters):
-        size = max(scatter[k, 0], 1.0)
-        xx, xy, yy = scatter[k, 1] / size, scatter[k, 2] / size, scatter[k, 3] / size
+        at_x, at_y = np.float32(centers[k, 0]), np.float32(centers[k, 1])
+        size, _, _, xx, xy, yy = cluster_moments(x, y, labels, k, at_x, at_y)
+        size = max(size, 1.0)
+        xx, xy, yy = xx / size, xy / size, yy / size
         half = (xx - yy) / 2
         radius = math.sqrt(half * half + xy * xy)
         length = math.sqrt((xx + yy) / 2 + radius)
         # Cosine and sine of the longest axis's angle, from the cosine of twice that angle.
         twice = half / radius if radius > 0 else 1.0
-        axis[k, 0] = length * math.sqrt(max(1 + twice, 0.0) / 2)
-        axis[k, 1] = length * math.copysign(math.sqrt(max(1 - twice, 0.0) / 2), xy)
-    best = np.float32(-1.0)
-    best_x, best_y = np.float32(0.0), np.float32(0.0)
-    for candidate in range(3):
-        for k in range(n_clusters):
+        axis_x = np.float32(length * math.sqrt(max(1 + twice, 0.0) / 2))
+        axis_y = np.float32(length * math.copysign(math.sqrt(max(1 - twice, 0.0) / 2), xy))
+        farthest = _farthest(labels, distances, k)
+        for candidate in range(3):
             if candidate == 0:
-                at_x, at_y = x[farthest[k]], y[farthest[k]]
+                new_x, new_y = x[farthest], y[farthest]
+            elif candidate == 1:
+                new_x, new_y = at_x + axis_x, at_y + axis_y
             else:
-                sign = 1.0 if candidate == 1 else -1.0
-                at_x = np.float32(centers[k, 0] + sign * axis[k, 0])
-                at_y = np.float32(centers[k, 1] + sign * axis[k, 1])
-            gain = _gain(x, y, distances, at_x, at_y)
+                new_x, new_y = at_x - axis_x, at_y - axis_y
+            gain = _gain(x, y, distances, new_x, new_y)
             if gain > best:
-                best, best_x, best_y = gain, at_x, at_y
-    centers[n_clusters, 0], centers[n_clusters, 1] = best_x, best_y
-
-
-@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
-def center(
-    x: Array, y: Array, labels: Array, n_clusters: int, centers: Array, distances: Array
-) -> None:
-    """Fill the centres of given clusters, and each point's squared distance from its own."""
-    sums = np.zeros((n_clusters, 3))
-    for i in range(x.shape[0]):
-        row = sums[labels[i]]
-        row[0] += 1.0
-        row[1] += x[i]
-        row[2] += y[i]
-    for k in range(n_clusters):
-        size = max(sums[k, 0], 1.0)
-        centers[k, 0], centers[k, 1] = sums[k, 1] / size, sums[k, 2] / size
-    for i in range(x.shape[0]):
-        k = labels[i]
-        dx, dy = x[i] - centers[k, 0], y[i] - centers[k, 1]
-        distances[i] = np.float32(dx * dx + dy * dy)
+                best = gain
+                centers[n_clusters, 0], centers[n_clusters, 1] = new_x, new_y
