@@ -20,7 +20,7 @@ from filterwatch.callbacks.record import NAME, Record, log_metrics, show_monitor
 from filterwatch.callbacks.resuming import plain_settings, refuse_lost_masks
 from filterwatch.callbacks.summary import summary_table
 from filterwatch.callbacks.warn_once import WarnOnce
-from filterwatch.detection import AnomalyCriteria, AnomalyReport, find_images
+from filterwatch.detection import AnomalyCriteria, AnomalyReport, Workspace, find_images
 from filterwatch.visuals.gallery import Gallery
 from filterwatch.visuals.pictures import Pictures, chosen_pictures
 
@@ -81,7 +81,8 @@ class AnomalyFilterCallback(ProbingCallback):
             cost three times as much.
         pca: ``"filter"`` reduces each filter's maps to their own two principal components,
             ``"layer"`` to those that a layer's filters share.
-        batch_size: Number of samples in one forward pass.
+        batch_size: Number of samples in one forward pass. On a CPU the memory that their maps take
+            together, at most 1 GiB, is kept until the fit ends.
         probe: Where samples come from instead of the validation data: images [N, C, H, W], a data
             set, a dataloader or another iterable of batches; ``"train"`` takes training samples,
             which are never taken unless asked for.
@@ -121,7 +122,7 @@ class AnomalyFilterCallback(ProbingCallback):
         strict: bool = False,
         votes: int = 0,
         pca: Literal["filter", "layer"] = "filter",
-        batch_size: int = 256,
+        batch_size: int = 64,
         probe: ProbeSource = None,
         prefix: str = "",
         print_summary: bool = True,
@@ -150,6 +151,7 @@ class AnomalyFilterCallback(ProbingCallback):
         self.probe_indices: list[int] | None = None
         self.samples: Probe | None = None
         self._dataset_size: int | None = None
+        self._workspace = Workspace()
         self._layers: list[str] = []
         self._warnings = WarnOnce()
         self._gallery = Gallery(chosen_pictures(pictures), prefix + NAME, self._warnings, strict)
@@ -247,7 +249,7 @@ class AnomalyFilterCallback(ProbingCallback):
                 fit_seconds=self._fit_seconds,
             )
             Console().print(summary, *self.actions.summaries(), sep="\n")
-        self.samples = None
+        self.let_go()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the record and the samples' indices as plain values."""

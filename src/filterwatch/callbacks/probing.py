@@ -21,6 +21,7 @@ from filterwatch.callbacks.resuming import SAMPLE_SETTINGS, changed_settings, pl
 from filterwatch.detection import (
     AnomalyCriteria,
     AnomalyReport,
+    Workspace,
     detect_anomaly_filters,
     find_layers,
 )
@@ -49,11 +50,13 @@ class ProbingCallback(ActingCallback):
     batch_size: int
     report: AnomalyReport | None
     record: Record
+    samples: Probe | None
     probe_indices: list[int] | None
     _dataset_size: int | None
     _settings_then: dict[str, Any]
     _earlier_probes: int
     _gallery: Gallery
+    _workspace: Workspace
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -91,6 +94,18 @@ class ProbingCallback(ActingCallback):
         check_probe_size(samples.n_samples, self.max_clusters, self.criteria)
         self.probe_indices, self._dataset_size = samples.indices, samples.dataset_size
         return samples
+
+    def let_go(self) -> None:
+        """Keep nothing large when a fit is over."""
+        self.samples = None
+        self._workspace.clear()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Let actions put things in order, and let go of what is large."""
+        super().on_exception(trainer, pl_module, exception)
+        self.let_go()
 
     def heed_changed_settings(self) -> bool:
         """Begin anew what does not go with the settings of now; return whether there is any."""
@@ -166,5 +181,6 @@ class ProbingCallback(ActingCallback):
                     lambda batch: run_step(trainer, pl_module, batch, self.probe_step)
                 ),
                 masks=self.actions.masks,
+                workspace=self._workspace,
                 on_progress=on_progress,
             )

@@ -7,6 +7,7 @@ from filterwatch.detection.criteria import AnomalyCriteria
 from filterwatch.detection.detect import detect_anomaly_filters
 from filterwatch.detection.images import find_images
 from filterwatch.detection.report import AnomalyFilter, AnomalyReport, LayerReport
+from filterwatch.detection.workspace import Workspace
 
 __all__ = [
     "AnomalyCriteria",
@@ -15,6 +16,7 @@ __all__ = [
     "Clusterings",
     "Layer",
     "LayerReport",
+    "Workspace",
     "cluster_points",
     "detect_anomaly_filters",
     "find_images",

@@ -20,6 +20,7 @@ from filterwatch.detection.reduction import PCA, LayerReduction, Reduced
 from filterwatch.detection.report import AnomalyReport
 from filterwatch.detection.unmasked import Masks, capture_unmasked
 from filterwatch.detection.verdicts import ProgressCallback, judge
+from filterwatch.detection.workspace import Workspace
 
 # A group of filters is reduced in this share of the memory budget: it is copied a few times.
 _GROUPS = 8
@@ -39,6 +40,7 @@ def detect_anomaly_filters(
     memory_budget: int = 2**30,
     forward: Forward | None = None,
     masks: Masks | None = None,
+    workspace: Workspace | None = None,
     on_progress: ProgressCallback | None = None,
 ) -> AnomalyReport:
     """Find the filters whose feature maps isolate a few samples in clusters of their own.
@@ -78,6 +80,8 @@ def detect_anomaly_filters(
             Default: the batch's images, moved to the model's device.
         masks: Masks on the model's filters, as `mask_filters` returns them. Masked filters are
             judged as they would be unmasked, the others as they are; see `capture_unmasked`.
+        workspace: Memory for the maps that repeated calls share, which makes all but the first
+            faster. Default: it is given back at the end of the call.
         on_progress: Called as ``on_progress(step, layer, done, total)`` while a layer's turn comes
             in one of the steps ``"feature maps"``, ``"principal components"`` and ``"clustering"``,
             with how much of the step is done by then, out of how much. Changes no result.
@@ -117,6 +121,8 @@ def detect_anomaly_filters(
             pca=pca,
             rank=ranks[name],
             group_bytes=memory_budget // _GROUPS,
+            name=name,
+            workspace=workspace,
         )
         for name in found
     }

@@ -272,9 +272,7 @@ def _fit(
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
-def _calinski_harabasz(
-    centers: Array, sizes: Array, distances: Array, n_clusters: int
-) -> float:
+def _calinski_harabasz(centers: Array, sizes: Array, distances: Array, n_clusters: int) -> float:
     """Return the index of equation 4, NaN where it is undefined; see `selection`."""
     n_samples = distances.shape[0]
     mean_x = mean_y = 0.0

@@ -156,7 +156,8 @@ def _farthest(labels: Array, distances: Array, cluster: int) -> int:
     for i in range(n_samples):
         reached = (bits[i] == largest) & (labels[i] == cluster)
         first = min(first, np.int32(i) if reached else n_samples)
-    return first % n_samples  # of an empty cluster, the very first
+    found: int = first % n_samples  # of an empty cluster, the very first
+    return found
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from filterwatch.detection import fused_few, fused_pca, fused_power
+from filterwatch.detection.fused_kmeans import Array
 from filterwatch.detection.threads import spread
 
 # Vectors iterated at once. The error shrinks by (variance 17 / variance 2) a round, squared.
@@ -38,10 +39,6 @@ class Conditioned(NamedTuple):
     largest: Tensor
     variance: Tensor
 
-    def alive(self, n_values: int) -> Tensor:
-        """Return which problems [P] of so many values vary, but for rounding around a constant."""
-        return self.variance > 1e3 * n_values * torch.finfo(self.largest.dtype).eps ** 2
-
 
 def principal_components(
     samples: Tensor, *, tolerance: float | None = None, seed: int = 0
@@ -62,8 +59,12 @@ def principal_components(
         Points [P, N, 2], float64 — the second coordinate is 0 where D is 1 — and the share of the
         variance that each component explains [P, 2], 0 for a problem without variance.
     """
-    conditioned = condition(samples)
-    points = project(samples, conditioned, tolerance=tolerance, seed=seed)
+    result = project_compiled(samples, samples_first=False, tolerance=tolerance, seed=seed)
+    if result is None:
+        conditioned = condition(samples)
+        points = project(samples, conditioned, tolerance=tolerance, seed=seed)
+    else:
+        points, conditioned = result
     scores = points / conditioned.largest.where(conditioned.largest > 0, 1.0).view(-1, 1, 1)
     variance = conditioned.variance.where(conditioned.variance > 0, 1.0)
     return points, scores.square().sum(1) / variance.unsqueeze(1)
@@ -74,17 +75,6 @@ def condition(samples: Tensor) -> Conditioned:
 
     Unit size first, so that no square leaves the range of the precision.
     """
-    if _is_compiled(samples):
-        array, n_problems = samples.numpy(), len(samples)
-        magnitude, variance = np.empty(n_problems), np.empty(n_problems)
-        largest = np.empty(n_problems, np.float32)
-        spread(
-            lambda first, stop: fused_pca.condition(
-                array, first, stop, magnitude, largest, variance
-            ),
-            n_problems,
-        )
-        return Conditioned(*map(torch.from_numpy, (magnitude, largest, variance)))
     absolute = samples.abs().sum(2).double().sum(1)
     if not bool(torch.isfinite(absolute).all()):
         # Unless it was the sum that left the range of the precision.
@@ -102,55 +92,89 @@ def project(
 ) -> Tensor:
     """Return the points [P, N, 2] of conditioned samples [P, N, D]; see `principal_components`."""
     n_problems, n_samples, width = samples.shape
-    alive = conditioned.alive(n_samples * width)
+    alive = conditioned.variance > _least_variance(samples.dtype, n_samples * width)
     points = samples.new_zeros(n_problems, n_samples, 2, dtype=torch.float64)
     if bool(alive.any()):
         living = samples if bool(alive.all()) else samples[alive]
         start, tolerance = _start(width, seed).to(samples), _tolerance(samples, tolerance)
-        if _is_compiled(samples):
-            variance = conditioned.variance[alive]
-            points[alive] = _project_compiled(living, variance, tolerance, start)
-        else:
-            points[alive] = _project(living, tolerance, start)
+        points[alive] = _project(living, tolerance, start)
     return _signed(points) * conditioned.largest.double().view(-1, 1, 1)
 
 
-def project_few(
-    maps: Tensor, *, samples_first: bool, seed: int = 0
+def project_compiled(
+    maps: Tensor, *, samples_first: bool, tolerance: float | None = None, seed: int = 0
 ) -> tuple[Tensor, Conditioned] | None:
-    """Condition and project at once where samples are few, their maps large, and nothing is copied.
+    """Condition and project at once, each filter by one thread.
+
+    Args:
+        maps: [N, P, D], which stay as they are; or [P, N, D], which may be overwritten.
+        samples_first: Which of the two.
+        tolerance: See `principal_components`.
+        seed: See `principal_components`.
+
+    Returns:
+        Points [P, N, 2] and what the samples were like; ``None`` where this way is not open: on
+        other devices and precisions than contiguous float32 on a CPU.
+    """
+    if not _is_compiled(maps):
+        return None
+    result = project_few(maps, samples_first=samples_first, tolerance=tolerance, seed=seed)
+    if result is not None:
+        return result
+    n_samples, n_problems, width = _sizes(maps, samples_first)
+    room = _room(n_problems, n_samples)
+    block = np.zeros((_BLOCK, width), np.float32)
+    start = _start(width, seed)
+    block[: start.shape[1]] = start.T.numpy()
+    step = max(1, n_samples // _PILOT_SAMPLES)
+    array, tolerance = maps.numpy(), _tolerance(maps, tolerance)
+    least_variance = _least_variance(maps.dtype, n_samples * width)
+
+    def work(first: int, stop: int) -> None:
+        fused_pca.leading_scores(
+            array, samples_first, first, stop, block, tolerance, _MAX_ROUNDS,
+            step, _PILOT_ROUNDS if step > 1 else 0, least_variance, *room,
+        )  # fmt: skip
+
+    spread(work, n_problems)
+    conditioned = Conditioned(*map(torch.from_numpy, room[:3]))
+    unit = conditioned.largest.double().view(-1, 1, 1)
+    return _signed(torch.from_numpy(room.points)) * unit, conditioned
+
+
+def project_few(
+    maps: Tensor, *, samples_first: bool, tolerance: float | None = None, seed: int = 0
+) -> tuple[Tensor, Conditioned] | None:
+    """Condition and project at once where samples are few and their maps large.
 
     Args:
         maps: [N, P, D] or [P, N, D]; they stay as they are.
         samples_first: Which of the two.
+        tolerance: See `principal_components`.
         seed: Seed of the starting block.
 
     Returns:
-        Points [P, N, 2] and what the samples were like; ``None`` where this way is not open: on
-        other devices and precisions than float32 on a CPU, with too many samples or too small
-        maps, or where squares leave the range of float32.
+        Points [P, N, 2] and what the samples were like; ``None`` where this way is not open: where
+        `project_compiled` is not, with too many samples or too small maps, or where squares leave
+        the range of float32.
     """
-    n_samples, n_problems = maps.shape[:2] if samples_first else maps.shape[1::-1]
-    width = maps.shape[2]
+    n_samples, n_problems, width = _sizes(maps, samples_first)
     if not _is_compiled(maps) or n_samples > _FEW or width < 2 * n_samples:
         return None
-    array = maps.numpy()
-    magnitude, variance = np.empty(n_problems), np.empty(n_problems)
-    largest = np.empty(n_problems, np.float32)
-    points = np.empty((n_problems, n_samples, 2))
+    room = _room(n_problems, n_samples)
     padded = -(-n_samples // 4) * 4
     block = np.zeros((_BLOCK, padded), np.float32)
-    start = _start(n_samples, seed).to(torch.float32)
+    start = _start(n_samples, seed)
     block[: start.shape[1], :n_samples] = start.T.numpy()
-    tolerance = _tolerance(maps, None)
+    array, tolerance = maps.numpy(), _tolerance(maps, tolerance)
 
     def work(first: int, stop: int) -> None:
         fused_few.leading_scores(
-            array, samples_first, first, stop, block, tolerance, _MAX_ROUNDS,
-            magnitude, largest, variance, points,
-        )  # fmt: skip
+            array, samples_first, first, stop, block, tolerance, _MAX_ROUNDS, *room
+        )
 
     spread(work, n_problems)
+    magnitude, largest, variance, points = room
     # In units of the largest value, as `condition` leaves them.
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         relative = np.where(largest > 0, variance / largest.astype(np.float64) ** 2, 0.0)
@@ -158,8 +182,34 @@ def project_few(
     if unsafe.any() or not np.isfinite(variance).all():
         return None
     conditioned = Conditioned(*map(torch.from_numpy, (magnitude, largest, relative)))
-    alive = conditioned.alive(n_samples * width).view(-1, 1, 1)
-    return _signed(torch.from_numpy(points).where(alive, 0.0)), conditioned
+    alive = conditioned.variance > _least_variance(maps.dtype, n_samples * width)
+    return _signed(torch.from_numpy(points).where(alive.view(-1, 1, 1), 0.0)), conditioned
+
+
+class _Room(NamedTuple):
+    """What the compiled forms fill, in the order in which they take it."""
+
+    magnitude: Array
+    largest: Array
+    variance: Array
+    points: Array
+
+
+def _room(n_problems: int, n_samples: int) -> _Room:
+    magnitude, variance = np.empty(n_problems), np.empty(n_problems)
+    largest = np.empty(n_problems, np.float32)
+    return _Room(magnitude, largest, variance, np.empty((n_problems, n_samples, 2)))
+
+
+def _sizes(maps: Tensor, samples_first: bool) -> tuple[int, int, int]:
+    """Return N, P and D of maps [N, P, D] or [P, N, D]."""
+    first, second, width = maps.shape
+    return (first, second, width) if samples_first else (second, first, width)
+
+
+def _least_variance(dtype: torch.dtype, n_values: int) -> float:
+    """Return the sum of squares up to which so many values only round around a constant."""
+    return 1e3 * n_values * torch.finfo(dtype).eps ** 2
 
 
 def _is_compiled(samples: Tensor) -> bool:
@@ -186,24 +236,6 @@ def _signed(points: Tensor) -> Tensor:
     """Turn the axes of points [P, N, 2] so that the farthest coordinate on each is positive."""
     extreme = points.gather(1, points.abs().argmax(1, keepdim=True))
     return points * torch.where(extreme < 0, -1.0, 1.0)
-
-
-def _project_compiled(samples: Tensor, variance: Tensor, tolerance: float, start: Tensor) -> Tensor:
-    n_problems, n_samples, width = samples.shape
-    points = np.empty((n_problems, n_samples, 2))
-    array, variances = samples.numpy(), variance.numpy()
-    block = np.zeros((_BLOCK, width), np.float32)
-    block[: start.shape[1]] = start.T.numpy()
-    step = max(1, n_samples // _PILOT_SAMPLES)
-    pilot_rounds = _PILOT_ROUNDS if step > 1 else 0
-
-    def work(first: int, stop: int) -> None:
-        fused_pca.leading_scores(
-            array, variances, first, stop, block, tolerance, _MAX_ROUNDS, step, pilot_rounds, points
-        )
-
-    spread(work, n_problems)
-    return torch.from_numpy(points)
 
 
 def _project(samples: Tensor, tolerance: float, start: Tensor) -> Tensor:

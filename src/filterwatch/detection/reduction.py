@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from filterwatch.detection.pca import condition, principal_components, project, project_few
+from filterwatch.detection.pca import condition, principal_components, project, project_compiled
 from filterwatch.detection.streaming import MERGED_SAMPLES, TruncatedFactors
+from filterwatch.detection.workspace import Workspace
 
 PCA = Literal["filter", "layer"]
 
@@ -41,16 +41,29 @@ class LayerReduction:
             for all maps of the layer.
         rank: Rank of the factorisation; ``None`` to keep maps whole.
         group_bytes: Largest size of a group of filters reduced together.
+        name: The layer's, under which it finds its memory in the workspace.
+        workspace: Where the memory for kept maps comes from. Default: one of its own.
 
     Attributes:
         n_samples: Number of samples in the probe.
     """
 
-    def __init__(self, *, n_samples: int, pca: PCA, rank: int | None, group_bytes: int) -> None:
+    def __init__(
+        self,
+        *,
+        n_samples: int,
+        pca: PCA,
+        rank: int | None,
+        group_bytes: int,
+        name: str = "",
+        workspace: Workspace | None = None,
+    ) -> None:
         self.n_samples = n_samples
         self._pca = pca
         self._group_bytes = group_bytes
         self._rank = rank
+        self._name = name
+        self._workspace = Workspace() if workspace is None else workspace
         self._factors: list[TruncatedFactors] = []
         self._maps: Tensor | None = None
         self._shape: tuple[int, int] | None = None
@@ -76,7 +89,7 @@ class LayerReduction:
             self._merge(rows, self._rank)
         else:
             if self._maps is None:
-                self._maps = _empty((n_filters, self.n_samples, width), rows)
+                self._maps = self._room((n_filters, self.n_samples, width), rows)
             self._maps[:, first : self._seen] = rows
 
     def finish(self) -> Reduced | str:
@@ -109,7 +122,8 @@ class LayerReduction:
         groups = rows.split(n_filters if common else size)
         if not self._factors:
             problems = 1 if common else n_filters
-            rooms = _empty((problems, rank, width), rows).split(problems if common else size)
+            room = self._room((problems, rank, width), rows)
+            rooms = room.split(problems if common else size)
             self._factors = [TruncatedFactors(rank, room) for room in rooms]
         magnitudes = []
         for factors, group in zip(self._factors, groups, strict=True):
@@ -126,8 +140,14 @@ class LayerReduction:
     def _reduce(self, rows: Tensor) -> None:
         """Reduce all rows [C, N, D] of the layer at once; kept ones are overwritten."""
         kept = rows is self._maps
-        if self._pca == "filter" and self._reduce_few(rows, samples_first=not kept):
-            return
+        if self._pca == "filter":
+            arranged = rows if kept else rows.transpose(0, 1)
+            result = project_compiled(arranged, samples_first=not kept)
+            if result is not None:
+                self._magnitude = result[1].magnitude
+                if self._is_finite():
+                    self._points = result[0]
+                return
         points, magnitudes = [], []
         for part in rows.split(len(rows) if self._pca == "layer" else self._filters_at_once(rows)):
             own = part if kept else _copied(part)
@@ -144,17 +164,6 @@ class LayerReduction:
             )
         self._points = torch.cat(points)
 
-    def _reduce_few(self, rows: Tensor, *, samples_first: bool) -> bool:
-        """Reduce few samples with large maps where they are; return whether that was possible."""
-        result = project_few(
-            rows.transpose(0, 1) if samples_first else rows,
-            samples_first=samples_first,
-        )
-        if result is None:
-            return False
-        self._points, self._magnitude = result[0], result[1].magnitude
-        return True
-
     def _reduce_group(self, rows: Tensor) -> Tensor:
         """Reduce [C, N, D] to points [C, N, 2], overwriting them."""
         if self._pca == "filter":
@@ -167,6 +176,9 @@ class LayerReduction:
         if rows.device.type == "cpu":
             limit = min(limit, _CACHED_BYTES)
         return max(1, limit // (rows.shape[1] * rows.shape[2] * 4))
+
+    def _room(self, shape: tuple[int, ...], rows: Tensor) -> Tensor:
+        return self._workspace.empty(self._name, shape, rows)
 
     def _is_finite(self) -> bool:
         """Return whether the maps so far are; give up if not."""
@@ -195,14 +207,6 @@ def _copied(rows: Tensor) -> Tensor:
 def _by_sample(rows: Tensor) -> Tensor:
     """Return rows [C, B, D] as those of one problem [1, B * C, D], a sample's filters together."""
     return rows.transpose(0, 1).reshape(1, -1, rows.shape[2])
-
-
-def _empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    if like.device.type != "cpu":
-        return torch.empty(shape, dtype=_precise(like.dtype), device=like.device)
-    # NumPy asks the system for huge pages: filling torch's own memory costs ten times as much.
-    precise = np.float64 if like.dtype == torch.float64 else np.float32
-    return torch.from_numpy(np.empty(shape, precise))
 
 
 def _absolute_sums(rows: Tensor) -> Tensor:
