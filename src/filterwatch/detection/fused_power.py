@@ -15,8 +15,9 @@ from numba import njit
 
 from filterwatch.detection.fused_kmeans import FAST_MATH, Array
 
-# Vectors iterated at once, a multiple of four.
-BLOCK = 16
+# Vectors iterated at once, a multiple of four. With more of them fewer rounds are needed, and each
+# takes longer.
+BLOCK = 8
 # Once a block is right, no direction outside it varies more than its last one; before that, this
 # one is taken as the bound.
 _BOUND = BLOCK // 2

@@ -12,9 +12,12 @@ from filterwatch.detection import fused_few, fused_pca, fused_power
 from filterwatch.detection.fused_kmeans import Array
 from filterwatch.detection.threads import spread
 
-# Vectors iterated at once. The error shrinks by (variance 17 / variance 2) a round, squared.
-_BLOCK = fused_power.BLOCK
+# Vectors iterated at once by tensor operations, where a round costs little more with many of them.
+# The error shrinks by (variance 17 / variance 2) a round, squared.
+_BLOCK = 16
 _MAX_ROUNDS = 50
+# Of what two directions capture, the compiled form may miss that share.
+_MOST_MISSED = 3e-5
 # A covariance of at most this width is worth forming: it is smaller than the data by far.
 _MAX_COVARIANCE = 128
 # The first rounds see this many of the samples: a start nearly as good for a share of the price.
@@ -46,59 +49,47 @@ def principal_components(
     """Project each problem's samples onto their two leading principal components.
 
     Block power iteration with Rayleigh-Ritz, compiled for float32 on a CPU. Each problem stops by
-    itself, when its captured variance rises by less than the tolerance. The sign of a component
+    itself, by the tolerance. The sign of a component
     makes its coordinate of largest magnitude positive.
 
     Args:
         samples: [P, N, D], float32 or float64, finite. It is centred and rescaled in place.
-        tolerance: Relative rise of the captured variance at which to stop. Default: 1e-4 in
-            float32, 1e-13 in float64.
+        tolerance: Share of the captured variance at which to stop: in the compiled form the most
+            that may be missed, by default 3e-5; in the other what a round adds, by default 1e-4 in
+            float32 and 1e-13 in float64.
         seed: Seed of the starting block.
 
     Returns:
         Points [P, N, 2], float64 — the second coordinate is 0 where D is 1 — and the share of the
         variance that each component explains [P, 2], 0 for a problem without variance.
     """
-    result = project_compiled(samples, samples_first=False, tolerance=tolerance, seed=seed)
-    if result is None:
-        conditioned = condition(samples)
-        points = project(samples, conditioned, tolerance=tolerance, seed=seed)
-    else:
-        points, conditioned = result
+    points, conditioned = reduce_samples(samples, tolerance=tolerance, seed=seed)
     scores = points / conditioned.largest.where(conditioned.largest > 0, 1.0).view(-1, 1, 1)
     variance = conditioned.variance.where(conditioned.variance > 0, 1.0)
     return points, scores.square().sum(1) / variance.unsqueeze(1)
 
 
-def condition(samples: Tensor) -> Conditioned:
-    """Bring samples [P, N, D] to unit size and centre them, in place.
+def reduce_samples(
+    samples: Tensor, *, tolerance: float | None = None, seed: int = 0
+) -> tuple[Tensor, Conditioned]:
+    """Return the points of samples [P, N, D], and what they were like; see `principal_components`.
 
-    Unit size first, so that no square leaves the range of the precision.
+    Samples that are not finite are told by their magnitude.
     """
-    absolute = samples.abs().sum(2).double().sum(1)
-    if not bool(torch.isfinite(absolute).all()):
-        # Unless it was the sum that left the range of the precision.
-        absolute = samples.double().abs().sum((1, 2))
-    # One dimension after the other, which is vectorised; both at once is not.
-    extreme = samples.amax(2).amax(1).maximum(-samples.amin(2).amin(1))
-    samples.div_(extreme.where(extreme > 0, 1.0).view(-1, 1, 1))
-    samples.sub_(samples.mean(1, keepdim=True))
-    squares = torch.linalg.vector_norm(samples, dim=(1, 2)).double().square()
-    return Conditioned(absolute, extreme, squares)
-
-
-def project(
-    samples: Tensor, conditioned: Conditioned, *, tolerance: float | None = None, seed: int = 0
-) -> Tensor:
-    """Return the points [P, N, 2] of conditioned samples [P, N, D]; see `principal_components`."""
+    result = project_compiled(samples, samples_first=False, tolerance=tolerance, seed=seed)
+    if result is not None:
+        return result
+    conditioned = _condition(samples)
     n_problems, n_samples, width = samples.shape
     alive = conditioned.variance > _least_variance(samples.dtype, n_samples * width)
     points = samples.new_zeros(n_problems, n_samples, 2, dtype=torch.float64)
     if bool(alive.any()):
         living = samples if bool(alive.all()) else samples[alive]
-        start, tolerance = _start(width, seed).to(samples), _tolerance(samples, tolerance)
+        start = _start(width, _BLOCK, seed).to(samples)
+        if tolerance is None:
+            tolerance = 1e-4 if samples.dtype == torch.float32 else 1e-13
         points[alive] = _project(living, tolerance, start)
-    return _signed(points) * conditioned.largest.double().view(-1, 1, 1)
+    return _signed(points) * conditioned.largest.double().view(-1, 1, 1), conditioned
 
 
 def project_compiled(
@@ -123,16 +114,14 @@ def project_compiled(
         return result
     n_samples, n_problems, width = _sizes(maps, samples_first)
     room = _room(n_problems, n_samples)
-    block = np.zeros((_BLOCK, width), np.float32)
-    start = _start(width, seed)
-    block[: start.shape[1]] = start.T.numpy()
+    block = _start_rows(width, width, seed)
     step = max(1, n_samples // _PILOT_SAMPLES)
-    array, tolerance = maps.numpy(), _tolerance(maps, tolerance)
+    array, most_missed = maps.numpy(), _MOST_MISSED if tolerance is None else tolerance
     least_variance = _least_variance(maps.dtype, n_samples * width)
 
     def work(first: int, stop: int) -> None:
         fused_pca.leading_scores(
-            array, samples_first, first, stop, block, tolerance, _MAX_ROUNDS,
+            array, samples_first, first, stop, block, most_missed, _MAX_ROUNDS,
             step, _PILOT_ROUNDS if step > 1 else 0, least_variance, *room,
         )  # fmt: skip
 
@@ -162,15 +151,12 @@ def project_few(
     if not _is_compiled(maps) or n_samples > _FEW or width < 2 * n_samples:
         return None
     room = _room(n_problems, n_samples)
-    padded = -(-n_samples // 4) * 4
-    block = np.zeros((_BLOCK, padded), np.float32)
-    start = _start(n_samples, seed)
-    block[: start.shape[1], :n_samples] = start.T.numpy()
-    array, tolerance = maps.numpy(), _tolerance(maps, tolerance)
+    block = _start_rows(n_samples, -(-n_samples // 4) * 4, seed)
+    array, most_missed = maps.numpy(), _MOST_MISSED if tolerance is None else tolerance
 
     def work(first: int, stop: int) -> None:
         fused_few.leading_scores(
-            array, samples_first, first, stop, block, tolerance, _MAX_ROUNDS, *room
+            array, samples_first, first, stop, block, most_missed, _MAX_ROUNDS, *room
         )
 
     spread(work, n_problems)
@@ -218,18 +204,37 @@ def _is_compiled(samples: Tensor) -> bool:
     )
 
 
-def _tolerance(samples: Tensor, tolerance: float | None) -> float:
-    if tolerance is not None:
-        return tolerance
-    return 1e-4 if samples.dtype == torch.float32 else 1e-13
+def _start_rows(width: int, padded: int, seed: int) -> Array:
+    """Return what the compiled forms start from, rows [b, M], zero beyond D columns and D rows."""
+    start = _start(width, fused_power.BLOCK, seed)
+    rows = np.zeros((fused_power.BLOCK, padded), np.float32)
+    rows[: start.shape[1], :width] = start.T.numpy()
+    return rows
 
 
-def _start(width: int, seed: int) -> Tensor:
-    """Return orthonormal columns [D, b] to start from, float64."""
+def _start(width: int, size: int, seed: int) -> Tensor:
+    """Return up to so many orthonormal columns [D, b] to start from, float64."""
     generator = torch.Generator().manual_seed(seed)
-    start = torch.randn(width, min(_BLOCK, width), generator=generator, dtype=torch.float64)
+    start = torch.randn(width, min(size, width), generator=generator, dtype=torch.float64)
     basis: Tensor = torch.linalg.qr(start)[0]
     return basis
+
+
+def _condition(samples: Tensor) -> Conditioned:
+    """Bring samples [P, N, D] to unit size and centre them, in place.
+
+    Unit size first, so that no square leaves the range of the precision.
+    """
+    absolute = samples.abs().sum(2).double().sum(1)
+    if not bool(torch.isfinite(absolute).all()):
+        # Unless it was the sum that left the range of the precision.
+        absolute = samples.double().abs().sum((1, 2))
+    # One dimension after the other, which is vectorised; both at once is not.
+    extreme = samples.amax(2).amax(1).maximum(-samples.amin(2).amin(1))
+    samples.div_(extreme.where(extreme > 0, 1.0).view(-1, 1, 1))
+    samples.sub_(samples.mean(1, keepdim=True))
+    squares = torch.linalg.vector_norm(samples, dim=(1, 2)).double().square()
+    return Conditioned(absolute, extreme, squares)
 
 
 def _signed(points: Tensor) -> Tensor:

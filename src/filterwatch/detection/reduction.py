@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from filterwatch.detection.pca import condition, principal_components, project, project_compiled
+from filterwatch.detection.pca import principal_components, project_compiled, reduce_samples
 from filterwatch.detection.streaming import MERGED_SAMPLES, TruncatedFactors
 from filterwatch.detection.workspace import Workspace
 
@@ -154,14 +154,12 @@ class LayerReduction:
             if self._pca == "layer":
                 magnitudes.append(_absolute_sums(own))
             else:
-                conditioned = condition(own)
+                of_part, conditioned = reduce_samples(own)
                 magnitudes.append(conditioned.magnitude)
             self._magnitude = torch.cat(magnitudes)
             if not self._is_finite():
                 return
-            points.append(
-                self._reduce_group(own) if self._pca == "layer" else project(own, conditioned)
-            )
+            points.append(self._reduce_group(own) if self._pca == "layer" else of_part)
         self._points = torch.cat(points)
 
     def _reduce_group(self, rows: Tensor) -> Tensor:
