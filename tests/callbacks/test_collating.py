@@ -160,7 +160,7 @@ def test_samples_that_only_come_one_by_one_are_watched_one_by_one() -> None:
 
     callback = watch()
     with pytest.warns(
-        UserWarning, match=r"one by one, which is slow: .*batches of 256.*collate_fn"
+        UserWarning, match=r"one by one, which is slow: .*batches of 64.*collate_fn"
     ):
         trainer(callback, max_epochs=1).fit(Sum(), loader(seed=1), DataLoader(Boxes(), 1))
     assert callback.report is not None
