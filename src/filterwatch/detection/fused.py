@@ -60,8 +60,8 @@ def _exp(x: Any) -> Any:
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
 def _bounded_covariance(xy: float, xx: float, yy: float, regularization: float) -> float:
-    """Return what rounding may not have made too large for a definite matrix."""
-    limit = math.sqrt(max(xx * yy - regularization * regularization, 0.0))
+    """Return a covariance that rounding has not made larger than points on a line could have."""
+    limit = math.sqrt(max((xx - regularization) * (yy - regularization), 0.0))
     return min(max(xy, -limit), limit)
 
 
