@@ -159,9 +159,7 @@ def test_samples_that_only_come_one_by_one_are_watched_one_by_one() -> None:
             return self(batch[0]).square().mean()
 
     callback = watch()
-    with pytest.warns(
-        UserWarning, match=r"one by one, which is slow: .*batches of 64.*collate_fn"
-    ):
+    with pytest.warns(UserWarning, match=r"one by one, which is slow: .*batches of 64.*collate_fn"):
         trainer(callback, max_epochs=1).fit(Sum(), loader(seed=1), DataLoader(Boxes(), 1))
     assert callback.report is not None
     assert callback.report.n_samples == 40

@@ -19,12 +19,14 @@ def test_points_on_a_line_far_from_each_other(exponent: int, slope: float) -> No
     assert clusterings.ch_index.isfinite().all()
 
 
-def test_two_points_of_a_cluster_far_apart() -> None:
-    # Whatever their direction, the cluster of two is a line.
-    angles = torch.linspace(0, 3.1, 200, dtype=torch.float64)
-    directions = torch.stack([angles.cos(), angles.sin()], dim=-1).unsqueeze(1)
+@pytest.mark.parametrize("power", [4, 8])
+def test_a_filter_that_hardly_fires(power: int) -> None:
+    # All but a few maps coincide; the others lie on two rays, the farthest of them very far.
     generator = torch.Generator().manual_seed(0)
-    near = 1e-3 * torch.randn(200, 100, 2, generator=generator).double()
-    points = torch.cat([near, 50 * directions, 90 * directions], dim=1)
-    clusterings = cluster_points(points, max_clusters=4)
+    lengths = torch.rand(100, 66, 1, generator=generator).double() ** power
+    ray = torch.randint(0, 2, (100, 66), generator=generator)
+    rays = lengths * torch.tensor([[1.0, 0.97], [1.0, -1.15]]).double()[ray]
+    points = torch.cat([torch.zeros(100, 2900, 2).double(), rays], dim=1)
+    clusterings = cluster_points(points, max_clusters=10)
     assert clusterings.log_likelihood.isfinite().all()
+    assert clusterings.ch_index.isfinite().all()
