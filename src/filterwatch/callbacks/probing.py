@@ -103,7 +103,7 @@ class ProbingCallback(ActingCallback):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Let actions put things in order, and let go of what is large."""
+        """Let go of the fit, and of what is large."""
         super().on_exception(trainer, pl_module, exception)
         self.let_go()
 
