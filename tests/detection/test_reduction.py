@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -186,3 +187,21 @@ def test_another_number_of_maps_than_samples_skips_the_layer(sizes: list[int]) -
     for size in sizes:
         into.add(maps().repeat(2, 1, 1, 1)[:size])
     assert into.finish() == f"it put out {sum(sizes)} maps a filter for 60 samples"
+
+
+def test_memory_that_nobody_shares_is_freed_with_the_maps() -> None:
+    reduction = LayerReduction(n_samples=20, pca="filter", rank=None, group_bytes=2**20)
+    half = torch.rand(10, 64, 32, 32)
+    tracemalloc.start()
+    try:
+        reduction.add(half)
+        kept, _ = tracemalloc.get_traced_memory()
+        reduction.add(half)
+        result = reduction.finish()
+        left, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert isinstance(result, Reduced)
+    whole = 2 * half.numel() * half.element_size()
+    assert kept > whole
+    assert left < whole / 2

@@ -49,8 +49,7 @@ def principal_components(
     """Project each problem's samples onto their two leading principal components.
 
     Block power iteration with Rayleigh-Ritz, compiled for float32 on a CPU. Each problem stops by
-    itself, by the tolerance. The sign of a component
-    makes its coordinate of largest magnitude positive.
+    itself. The sign of a component makes its coordinate of largest magnitude positive.
 
     Args:
         samples: [P, N, D], float32 or float64, finite. It is centred and rescaled in place.
@@ -161,7 +160,7 @@ def project_few(
 
     spread(work, n_problems)
     magnitude, largest, variance, points = room
-    # In units of the largest value, as `condition` leaves them.
+    # In units of the largest value, as `_condition` leaves them.
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         relative = np.where(largest > 0, variance / largest.astype(np.float64) ** 2, 0.0)
     unsafe = (largest < _SAFE[0]) & (magnitude > 0) | (largest > _SAFE[1])

@@ -42,7 +42,8 @@ class LayerReduction:
         rank: Rank of the factorisation; ``None`` to keep maps whole.
         group_bytes: Largest size of a group of filters reduced together.
         name: The layer's, under which it finds its memory in the workspace.
-        workspace: Where the memory for kept maps comes from. Default: one of its own.
+        workspace: Where the memory for kept maps comes from, and stays. Default: it is freed with
+            them.
 
     Attributes:
         n_samples: Number of samples in the probe.
@@ -63,7 +64,7 @@ class LayerReduction:
         self._group_bytes = group_bytes
         self._rank = rank
         self._name = name
-        self._workspace = Workspace() if workspace is None else workspace
+        self._workspace = workspace
         self._factors: list[TruncatedFactors] = []
         self._maps: Tensor | None = None
         self._shape: tuple[int, int] | None = None
@@ -176,7 +177,9 @@ class LayerReduction:
         return max(1, limit // (rows.shape[1] * rows.shape[2] * 4))
 
     def _room(self, shape: tuple[int, ...], rows: Tensor) -> Tensor:
-        return self._workspace.empty(self._name, shape, rows)
+        # A workspace that nobody shares is forgotten at once, and the memory freed with the maps.
+        workspace = Workspace() if self._workspace is None else self._workspace
+        return workspace.empty(self._name, shape, rows)
 
     def _is_finite(self) -> bool:
         """Return whether the maps so far are; give up if not."""
