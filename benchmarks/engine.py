@@ -236,6 +236,7 @@ def _evaluations(standardized: Tensor) -> float:
         clustering._fit_tensors(
             sample,
             _MAX_CLUSTERS,
+            -1,
             *(_DEFAULTS[name] for name in ("regularization", "tolerance", "max_iterations")),
             lambda n_done: None,
         )

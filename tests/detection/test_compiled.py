@@ -15,7 +15,7 @@ import pytest
 from numba.core import caching
 
 import filterwatch
-from filterwatch.detection import compiled, fused
+from filterwatch.detection import compiled, fused_clustering
 from filterwatch.detection.compiled import compilation_note
 
 SOURCE = "def twice(x):\n    return 2 * x\n"
@@ -46,7 +46,7 @@ def test_it_is_said_when_something_is_compiled(tmp_path: Path) -> None:
 
 
 def test_the_package_keeps_what_it_compiles() -> None:
-    assert fused.cluster._cache.cache_path
+    assert fused_clustering.cluster._cache.cache_path
 
 
 def test_without_a_folder_to_write_to_the_package_works_and_warns() -> None:
@@ -56,9 +56,9 @@ from numba.core import caching
 caching.{name}._locator_classes = [
     locator for locator in caching.{name}._locator_classes if "UserProvided" in locator.__name__
 ]
-from filterwatch.detection import fused
+from filterwatch.detection import fused_clustering
 from filterwatch.detection.compiled import compilation_note
-print(compilation_note(fused.cluster))
+print(compilation_note(fused_clustering.cluster))
 """
     environment = {**os.environ, "PYTHONPATH": str(Path(filterwatch.__file__).parents[1])}
     environment.pop("NUMBA_CACHE_DIR", None)

@@ -28,7 +28,7 @@ from filterwatch.detection import (
 from filterwatch.detection.arguments import check_probe_size
 from filterwatch.detection.capture import Layer
 from filterwatch.detection.compiled import compilation_note
-from filterwatch.detection.fused import cluster
+from filterwatch.detection.fused_clustering import cluster
 from filterwatch.detection.isolation import undisturbed
 from filterwatch.visuals.gallery import Gallery
 from filterwatch.visuals.progress import probe_progress
@@ -146,7 +146,7 @@ class ProbingCallback(ActingCallback):
         """Make a new report, and let actions act; where that fails, everything stays as it was."""
         started = time.perf_counter()
         note = compilation_note(cluster)
-        if note is not None and trainer.strategy.root_device.type == "cpu":
+        if note is not None:
             rank_zero_info(f"AnomalyFilterCallback: {note}")
         outcome = first_process_outcome(trainer, partial(self._detect, trainer, pl_module))
         if isinstance(outcome, Exception):

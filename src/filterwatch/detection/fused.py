@@ -18,18 +18,10 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from filterwatch.detection.fused_kmeans import (
-    FAST_MATH,
-    Array,
-    cluster_moments,
-    grow,
-    lloyd,
-    measure,
-)
+from filterwatch.detection.fused_kmeans import FAST_MATH, Array, cluster_moments
 from filterwatch.detection.gmm import LEAST_SHARE, STRIDE
-from filterwatch.detection.selection import RELATIVE_FLOOR
 
-_BLOCK = 256
+BLOCK = 256
 _LOG_2_PI = math.log(2 * math.pi)
 _SMALLEST = np.float32(-1e30)
 
@@ -59,14 +51,14 @@ def _exp(x: Any) -> Any:
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
-def _bounded_covariance(xy: float, xx: float, yy: float, regularization: float) -> float:
+def bounded_covariance(xy: float, xx: float, yy: float, regularization: float) -> float:
     """Return a covariance that rounding has not made larger than points on a line could have."""
     limit = math.sqrt(max((xx - regularization) * (yy - regularization), 0.0))
     return min(max(xy, -limit), limit)
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
-def _from_labels(
+def from_labels(
     x: Array, y: Array, labels: Array, centers: Array, regularization: float, mixture: Array
 ) -> None:
     """Take the M-step of a hard clustering. Columns: weight, mean x, y, covariance xx, xy, yy.
@@ -83,7 +75,7 @@ def _from_labels(
         row[1], row[2] = at_x + dx, at_y + dy
         row[3] = max(xx / size - dx * dx, 0.0) + regularization
         row[5] = max(yy / size - dy * dy, 0.0) + regularization
-        row[4] = _bounded_covariance(xy / size - dx * dy, row[3], row[5], regularization)
+        row[4] = bounded_covariance(xy / size - dx * dy, row[3], row[5], regularization)
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
@@ -185,7 +177,7 @@ def _maximize(
         plain[k, 3] = max(xx, 0.0) + regularization
         plain[k, 5] = max(yy, 0.0) + regularization
         xy = moments[k, 4] / mass - shift_x * shift_y
-        plain[k, 4] = _bounded_covariance(xy, plain[k, 3], plain[k, 5], regularization)
+        plain[k, 4] = bounded_covariance(xy, plain[k, 3], plain[k, 5], regularization)
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
@@ -213,7 +205,7 @@ def _overshoot(mixture: Array, plain: Array, stride: float, regularization: floa
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
-def _fit(
+def fit(
     x: Array,
     y: Array,
     mixture: Array,
@@ -226,8 +218,8 @@ def _fit(
     """Iterate from a mixture, in place; return log-likelihood and whether it converged."""
     n_samples = x.shape[0]
     factors = np.empty((n_clusters, 6), np.float32)
-    density = np.empty((n_clusters, _BLOCK), np.float32)
-    peak, total = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
+    density = np.empty((n_clusters, BLOCK), np.float32)
+    peak, total = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
     moments, plain = np.empty((n_clusters, 6)), np.empty((n_clusters, 6))
     previous = -1e300
     stride = 1.0
@@ -236,8 +228,8 @@ def _fit(
         _factorize(mixture, n_clusters, factors)
         moments[:] = 0.0
         log_likelihood = 0.0
-        for start in range(0, n_samples, _BLOCK):
-            block_x, block_y = x[start : start + _BLOCK], y[start : start + _BLOCK]
+        for start in range(0, n_samples, BLOCK):
+            block_x, block_y = x[start : start + BLOCK], y[start : start + BLOCK]
             size = block_x.shape[0]
             _block_densities(block_x, block_y, factors, density, peak[:size])
             log_likelihood += _block_expectation(density, peak[:size], total[:size])
@@ -259,96 +251,13 @@ def _fit(
         else:
             mixture[:n_clusters] = plain
         stride = STRIDE
-    for start in range(0, n_samples, _BLOCK):
-        block_x, block_y = x[start : start + _BLOCK], y[start : start + _BLOCK]
+    for start in range(0, n_samples, BLOCK):
+        block_x, block_y = x[start : start + BLOCK], y[start : start + BLOCK]
         size = block_x.shape[0]
         _block_densities(block_x, block_y, factors, density, peak[:size])
-        block_labels = labels[start : start + _BLOCK]
+        block_labels = labels[start : start + BLOCK]
         for k in range(n_clusters - 1, -1, -1):
             row = density[k][:size]
             for i in range(size):
                 block_labels[i] = np.int32(k) if row[i] == peak[i] else block_labels[i]
     return log_likelihood, converged
-
-
-@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
-def _calinski_harabasz(centers: Array, sizes: Array, distances: Array, n_clusters: int) -> float:
-    """Return the index of equation 4, NaN where it is undefined; see `selection`."""
-    n_samples = distances.shape[0]
-    mean_x = mean_y = 0.0
-    effective = 0
-    for k in range(n_clusters):
-        mean_x += sizes[k] * centers[k, 0] / n_samples
-        mean_y += sizes[k] * centers[k, 1] / n_samples
-        effective += sizes[k] > 0
-    between = 0.0
-    for k in range(n_clusters):
-        dx, dy = centers[k, 0] - mean_x, centers[k, 1] - mean_y
-        between += sizes[k] * (dx * dx + dy * dy)
-    within = 0.0
-    for start in range(0, n_samples, _BLOCK):
-        of_block = np.float32(0)
-        for distance in distances[start : start + _BLOCK]:
-            of_block += distance
-        within += of_block
-    if effective < 2 or effective >= n_samples:
-        return np.nan
-    within = max(within, RELATIVE_FLOOR * (between + within))
-    index: float = (between / (effective - 1)) / (within / (n_samples - effective))
-    return index
-
-
-@njit(cache=True, fastmath=FAST_MATH, nogil=True)
-def cluster(
-    points: Array,
-    first: int,
-    stop: int,
-    max_clusters: int,
-    regularization: float,
-    tolerance: float,
-    max_iterations: int,
-    labels: Array,
-    ch_by_k: Array,
-    log_likelihood: Array,
-    converged: Array,
-) -> None:
-    """Fit K = 2 … ``max_clusters`` for the problems ``first`` … ``stop`` - 1.
-
-    Args:
-        points: Standardised, float32 [P, 2, N].
-        first: First problem.
-        stop: One past the last.
-        max_clusters: Largest K.
-        regularization: Added to every covariance's diagonal.
-        tolerance: Least gain in mean log-likelihood that keeps a fit going.
-        max_iterations: Largest number of steps.
-        labels: Filled with those of the highest index, the smaller K at a tie, int32 [P, N].
-        ch_by_k: Filled with the Calinski-Harabasz index, float64 [P, max_clusters - 1].
-        log_likelihood: Filled, float64 [P, max_clusters - 1].
-        converged: Filled, bool [P, max_clusters - 1].
-    """
-    n_samples = points.shape[2]
-    centers, sizes = np.empty((max_clusters, 2)), np.empty(max_clusters)
-    mixture = np.empty((max_clusters, 6))
-    own, nearest = np.empty(n_samples, np.int32), np.empty(n_samples, np.int32)
-    distances = np.empty(n_samples, np.float32)
-    for problem in range(first, stop):
-        x, y = points[problem, 0], points[problem, 1]
-        labels[problem] = 0
-        best = -1.0
-        own[:] = 0
-        measure(x, y, own, 1, centers, sizes, distances)
-        for n_clusters in range(2, max_clusters + 1):
-            at = n_clusters - 2
-            grow(x, y, own, n_clusters - 1, centers, distances)
-            lloyd(x, y, centers, n_clusters, nearest, distances)
-            _from_labels(x, y, nearest, centers[:n_clusters], regularization, mixture)
-            log_likelihood[problem, at], converged[problem, at] = _fit(
-                x, y, mixture, n_clusters, regularization, tolerance, max_iterations, own
-            )
-            measure(x, y, own, n_clusters, centers, sizes, distances)
-            index = _calinski_harabasz(centers, sizes, distances, n_clusters)
-            ch_by_k[problem, at] = index
-            if index > best:  # never true of NaN
-                best = index
-                labels[problem] = own

@@ -20,6 +20,8 @@ _TINY = 10 * torch.finfo(torch.float64).eps
 # likelihood before a fit ends, and give other verdicts than plain steps do.
 STRIDE = 1.5
 LEAST_SHARE = 0.5
+# Of a covariance whose logarithm is taken.
+LEAST_DETERMINANT = 1e-300
 
 
 class Mixture(NamedTuple):
@@ -152,7 +154,27 @@ def fit_mixture(
         accelerate: Go past the M-step's result (over-relaxation), and back to it where the
             likelihood falls. Reaches the same maxima in fewer steps.
     """
-    mixture = plain = maximization(points, responsibilities, regularization)
+    return refit_mixture(
+        points,
+        maximization(points, responsibilities, regularization),
+        regularization=regularization,
+        tolerance=tolerance,
+        max_iterations=max_iterations,
+        accelerate=accelerate,
+    )
+
+
+def refit_mixture(
+    points: Tensor,
+    mixture: Mixture,
+    *,
+    regularization: float = 1e-6,
+    tolerance: float = 1e-3,
+    max_iterations: int = 100,
+    accelerate: bool = False,
+) -> MixtureFit:
+    """Fit P mixtures by expectation maximisation from given parameters; see `fit_mixture`."""
+    plain = mixture
     active = torch.ones(len(points), dtype=torch.bool, device=points.device)
     n_iterations = torch.zeros(len(points), dtype=torch.int64, device=points.device)
     previous = torch.full_like(points[:, 0, 0], -torch.inf)
@@ -165,8 +187,8 @@ def fit_mixture(
             break
         updated = maximization(points, responsibilities, regularization)
         further = overshoot(mixture, updated, stride, regularization) if accelerate else updated
-        mixture = _choose(active, _choose(overshot, plain, further), mixture)
-        plain = _choose(overshot, plain, updated)
+        mixture = choose(active, choose(overshot, plain, further), mixture)
+        plain = choose(overshot, plain, updated)
         n_iterations = n_iterations + active
         previous = previous.where(overshot, log_likelihood)
         if accelerate:
@@ -175,7 +197,61 @@ def fit_mixture(
     return MixtureFit(mixture, responsibilities, log_likelihood, n_iterations, ~active)
 
 
-def _choose(first: Tensor, mixture: Mixture, other: Mixture) -> Mixture:
+def merge_two(mixture: Mixture) -> Mixture:
+    """Replace two components of each mixture by one of their weight, mean and covariance.
+
+    The two are those whose merging costs least by Runnalls' bound, ``w log |S| - w_i log |S_i| -
+    w_j log |S_j|`` with weights w and covariances S (A. Runnalls, Kullback-Leibler approach to
+    Gaussian mixture reduction, 2007, equation 21).
+
+    Args:
+        mixture: Parameters of P mixtures of K clusters, K at least 2.
+
+    Returns:
+        P mixtures of K - 1 clusters; the merged one is last.
+    """
+    n_clusters = mixture.weights.shape[1]
+    one, other = torch.tril_indices(
+        n_clusters, n_clusters, offset=-1, device=mixture.weights.device
+    )
+    pairs = _merged(mixture, one, other)
+    apart, together = _spread(mixture), _spread(pairs)
+    cheapest = (together - apart[:, one] - apart[:, other]).argmin(1)  # [P]
+    # What is kept of the K, as positions: all but the two, in order.
+    positions = torch.arange(n_clusters, device=cheapest.device).expand(len(cheapest), -1)
+    taken = (positions == one[cheapest, None]) | (positions == other[cheapest, None])
+    kept = taken.long().argsort(dim=1, stable=True)[:, : n_clusters - 2]
+    return Mixture(
+        *(
+            torch.cat([_at(all_of_them, kept), _at(of_pairs, cheapest.unsqueeze(1))], dim=1)
+            for all_of_them, of_pairs in zip(mixture, pairs, strict=True)
+        )
+    )
+
+
+def _merged(mixture: Mixture, one: Tensor, other: Tensor) -> Mixture:
+    """Return what merging each of R pairs of components gives, as R components."""
+    weights = mixture.weights[:, one] + mixture.weights[:, other]
+    share = torch.where(weights > 0, mixture.weights[:, one] / weights, 0.5).unsqueeze(-1)
+    means = mixture.means[:, other].lerp(mixture.means[:, one], share)
+    offset = (mixture.means[:, one] - mixture.means[:, other]).unsqueeze(-1)
+    share = share.unsqueeze(-1)
+    covariances = mixture.covariances[:, other].lerp(mixture.covariances[:, one], share)
+    return Mixture(weights, means, covariances + share * (1 - share) * (offset @ offset.mT))
+
+
+def _spread(mixture: Mixture) -> Tensor:
+    """Return the components' weights times the logarithms of their determinants, [P, K]."""
+    return mixture.weights * _determinant(mixture.covariances).clamp(min=LEAST_DETERMINANT).log()
+
+
+def _at(values: Tensor, positions: Tensor) -> Tensor:
+    """Take from values [P, K, …] those at positions [P, R]."""
+    index = positions.view(*positions.shape, *[1] * (values.ndim - 2))
+    return values.gather(1, index.expand(-1, -1, *values.shape[2:]))
+
+
+def choose(first: Tensor, mixture: Mixture, other: Mixture) -> Mixture:
     """Return one mixture where ``first`` [P] says so, the other elsewhere."""
     return Mixture(
         *(

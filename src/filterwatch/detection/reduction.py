@@ -15,10 +15,15 @@ PCA = Literal["filter", "layer"]
 
 # Filters reduced together on a CPU: few enough that their maps stay in its cache.
 _CACHED_BYTES = 2**24
+# Devices that cannot compute in double precision: their maps are reduced on the host.
+_WITHOUT_DOUBLE = {"mps"}
 
 
 class Reduced(NamedTuple):
-    """What remains of a layer's maps.
+    """What remains of a layer's maps, on the host.
+
+    Sixteen bytes a map are soon copied, and the compiled clustering there is faster than that of a
+    GPU, which reads and writes its densities in memory at every step.
 
     Attributes:
         points: [C, N, 2], float64.
@@ -75,6 +80,8 @@ class LayerReduction:
 
     def add(self, maps: Tensor) -> None:
         """Add the maps [B, C, h, w] of one batch; they are copied where they are kept."""
+        if maps.device.type in _WITHOUT_DOUBLE:
+            maps = maps.cpu()
         rows = maps.detach().flatten(2).transpose(0, 1)  # [C, B, D], a view
         n_filters, n_rows, width = rows.shape
         first, self._seen = self._seen, self._seen + n_rows
@@ -111,7 +118,8 @@ class LayerReduction:
         assert self._points is not None
         assert self._shape is not None
         width = self._shape[1]
-        return Reduced(self._points, self._magnitude / (self.n_samples * width))
+        activation = self._magnitude / (self.n_samples * width)
+        return Reduced(self._points.cpu(), activation.cpu())
 
     def _merge(self, rows: Tensor, rank: int) -> None:
         """Add rows [C, B, D] to factorisations, a group of filters and a few samples at a time."""

@@ -48,7 +48,7 @@ def judge(
 
     Args:
         layers: The layers, in forward order.
-        reduced: Their points and activations, under the same names.
+        reduced: Their points and activations, under the same names, on the host.
         criteria: The thresholds.
         max_clusters: Largest number of clusters.
         votes: Number of random parts of the probe that vote on each filter; 0 lets the
@@ -75,7 +75,7 @@ def judge(
             votes=votes,
             max_clusters=max_clusters,
         )
-        shares, isolated = ballots.share.cpu().split(lengths), ballots.isolated
+        shares, isolated = ballots.share.split(lengths), ballots.isolated
     else:
         shares, isolated = (
             (None,) * len(lengths),
@@ -85,23 +85,22 @@ def judge(
     for (name, layer), clustering, share in zip(
         layers.items(), whole.split(lengths), shares, strict=True
     ):
-        sizes, ch_index = clustering.cluster_sizes.cpu(), clustering.ch_index.cpu()
-        active = reduced[name].activation.cpu()
+        sizes, ch_index = clustering.cluster_sizes, clustering.ch_index
+        active = reduced[name].activation
         reports[name] = LayerReport(
             kind=layer.kind,
             ch_index=ch_index,
-            n_clusters=clustering.n_clusters.cpu(),
+            n_clusters=clustering.n_clusters,
             cluster_sizes=sizes,
             activation=active,
             is_anomaly=share > 0.5
             if share is not None
             else flag_anomalies(sizes, ch_index, active, limit=limit, criteria=criteria),
             sources=layer.sources,
-            points=reduced[name].points.cpu(),
-            labels=clustering.labels.cpu(),
+            points=reduced[name].points,
+            labels=clustering.labels,
             votes=share,
         )
-    isolated = isolated.cpu()
     anomalies = [
         _describe(name, report, channel, samples[channel])
         for (name, report), samples in zip(reports.items(), isolated.split(lengths), strict=True)

@@ -27,7 +27,15 @@ _POINTS_CODE = (
     *("capture", "operators", "pca", "provenance", "reduction", "streaming"),
     *("fused_pca", "fused_few", "fused_power"),
 )
-_CLUSTERING_CODE = ("clustering", "fused", "fused_kmeans", "gmm", "kmeans", "selection")
+_CLUSTERING_CODE = (
+    "clustering",
+    "fused",
+    "fused_clustering",
+    "fused_kmeans",
+    "gmm",
+    "kmeans",
+    "selection",
+)
 
 
 @dataclass(frozen=True)
