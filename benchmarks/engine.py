@@ -11,13 +11,13 @@ import torch
 from numba import njit
 from torch import Tensor
 
+from benchmarks import agreement
 from benchmarks.reference import LoopResult, fit_in_a_loop
 from benchmarks.rows import Row, at_least, informs
 from benchmarks.setting import Setting, seconds, threads
-from filterwatch import AnomalyCriteria, AnomalyReport, cluster_points, detect_anomaly_filters
+from filterwatch import cluster_points, detect_anomaly_filters
 from filterwatch.detection import clustering, gmm
 from filterwatch.detection.clustering import _standardize
-from filterwatch.detection.criteria import flag_anomalies
 from filterwatch.detection.fused import _block_densities, _block_expectation, _block_moments
 from filterwatch.detection.fused_kmeans import FAST_MATH
 
@@ -43,12 +43,18 @@ def rows(setting: Setting) -> list[Row]:
             )
         )
         default = seconds(lambda: cluster_points(points))
+        refined = seconds(lambda: cluster_points(points, max_clusters=_MAX_CLUSTERS, refine=True))
     fits = f"{len(standardized)} filters, K = 2 to {_MAX_CLUSTERS}, N = {points.shape[1]}"
     return [
         informs("scikit-learn's fits", reference.fit_seconds, f"{reference.fit_seconds:.1f} s"),
         informs(f"cluster_points: {fits}", own, f"{own:.3f} s"),
         informs("cluster_points with its default, K to 14", default, f"{default:.3f} s"),
         at_least("cluster_points: times faster than the loop", reference.fit_seconds / own, 100),
+        at_least(
+            "cluster_points(refine=True): times faster than the loop",
+            reference.fit_seconds / refined,
+            100,
+        ),
         informs("detect_anomaly_filters, all of it", whole, f"{whole:.2f} s"),
         at_least(
             "detect_anomaly_filters: times faster than the loop's fits",
@@ -56,7 +62,7 @@ def rows(setting: Setting) -> list[Row]:
             40,
         ),
         *_quality(standardized, reference, again, better),
-        *_verdicts(report, scale > 0, [reference, again, better]),
+        *agreement.rows(report, points, scale > 0, [reference, again, better]),
         *_floor(standardized, own),
     ]
 
@@ -64,121 +70,42 @@ def rows(setting: Setting) -> list[Row]:
 def _quality(
     standardized: Tensor, reference: LoopResult, again: LoopResult, better: LoopResult
 ) -> list[Row]:
-    found = cluster_points(standardized, max_clusters=_MAX_CLUSTERS).log_likelihood
-    difference = found - reference.log_likelihood
-    others = [
-        float((result.log_likelihood - reference.log_likelihood >= -0.01).double().mean())
-        for result in (again, better)
-    ]
+    found = {
+        name: cluster_points(standardized, max_clusters=_MAX_CLUSTERS, refine=refine).log_likelihood
+        for name, refine in (("", False), ("refine=True: ", True))
+    }
+    others = [_within(result.log_likelihood, reference) for result in (again, better)]
+    n_broken = sum(int((~torch.isfinite(fits)).sum()) for fits in found.values())
     return [
-        at_least(
-            "mean log-likelihood per sample, less scikit-learn's", float(difference.mean()), -0.001
-        ),
-        at_least(
-            "share of fits at most 0.01 below scikit-learn's",
-            float((difference >= -0.01).double().mean()),
-            0.99,
-            "{:.4f}",
+        *(
+            row
+            for name, fits in found.items()
+            for row in (
+                at_least(
+                    f"{name}mean log-likelihood per sample, less scikit-learn's",
+                    float((fits - reference.log_likelihood).mean()),
+                    -0.001,
+                ),
+                at_least(
+                    f"{name}share of fits at most 0.01 below scikit-learn's",
+                    _within(fits, reference),
+                    0.99,
+                    "{:.4f}",
+                ),
+            )
         ),
         informs(
             f"the same of scikit-learn with another seed, with the best of {_STARTS} starts",
             others[0],
             f"{others[0]:.4f}, {others[1]:.4f}",
         ),
-        Row(
-            "fits that are not finite",
-            float((~torch.isfinite(found)).sum()),
-            str(int((~torch.isfinite(found)).sum())),
-            "0",
-            bool(torch.isfinite(found).all()),
-        ),
+        Row("fits that are not finite", float(n_broken), str(n_broken), "0", n_broken == 0),
     ]
 
 
-_CRITERIA = {
-    "default criteria": AnomalyCriteria(),
-    "Table 1, row 1": AnomalyCriteria.paper(1),
-    "Table 1, row 3": AnomalyCriteria.paper(3),
-}
-
-
-def _verdicts(report: AnomalyReport, alive: Tensor, references: list[LoopResult]) -> list[Row]:
-    layers = list(report.layers.values())
-    lengths = [len(layer.ch_index) for layer in layers]
-    activation = torch.cat([layer.activation for layer in layers]).split(lengths)
-    own = cluster_sizes_and_index(report)
-    looped = [_among_all(alive, result) for result in references]
-    rows, shares = [], []
-    for name, criteria in _CRITERIA.items():
-        limit = criteria.small_cluster_limit(report.n_samples)
-        ours, first, second, better = (
-            torch.cat(
-                [
-                    flag_anomalies(*parts, limit=limit, criteria=criteria)
-                    for parts in zip(
-                        sizes.split(lengths), index.split(lengths), activation, strict=True
-                    )
-                ]
-            )
-            for sizes, index in (own, *looped)
-        )
-        shares.append(
-            (
-                (_agreement(ours, first) + _agreement(ours, second)) / 2,
-                _agreement(first, second),
-                (_agreement(better, first) + _agreement(better, second)) / 2,
-                _agreement(ours, better),
-            )
-        )
-        rows.append(
-            informs(
-                f"{name}: same verdict as scikit-learn, as scikit-learn with another seed; flagged "
-                "by ours and its two seeds",
-                shares[-1][0],
-                f"{shares[-1][0]:.4f}, {shares[-1][1]:.4f}; "
-                f"{int(ours.sum())}, {int(first.sum())}, {int(second.sum())}",
-            )
-        )
-    mean, between, of_better, with_better = (
-        sum(column) / len(shares) for column in zip(*shares, strict=True)
-    )
-    rows.append(
-        Row(
-            "filters with scikit-learn's verdict, mean of two seeds and the three criteria",
-            mean,
-            f"{mean:.4f}",
-            f">= {between:.4f}, scikit-learn's agreement with itself",
-            mean >= between,
-        )
-    )
-    rows.append(
-        informs(
-            f"the same of scikit-learn with the best of {_STARTS} starts; that with ours",
-            of_better,
-            f"{of_better:.4f}; {with_better:.4f}",
-        )
-    )
-    return rows
-
-
-def _agreement(flags: Tensor, others: Tensor) -> float:
-    return float((flags == others).double().mean())
-
-
-def cluster_sizes_and_index(report: AnomalyReport) -> tuple[Tensor, Tensor]:
-    """Return what a report says of all filters: sizes [C, K] and indices [C]."""
-    layers = report.layers.values()
-    return (
-        torch.cat([layer.cluster_sizes for layer in layers]),
-        torch.cat([layer.ch_index for layer in layers]),
-    )
-
-
-def _among_all(alive: Tensor, result: LoopResult) -> tuple[Tensor, Tensor]:
-    sizes = torch.zeros(len(alive), result.cluster_sizes.shape[1], dtype=torch.int64)
-    index = torch.full((len(alive),), torch.nan, dtype=torch.float64)
-    sizes[alive], index[alive] = result.cluster_sizes, result.ch_index
-    return sizes, index
+def _within(log_likelihood: Tensor, reference: LoopResult) -> float:
+    """Return the share of fits that are at most 0.01 less likely than the reference's."""
+    return float((log_likelihood - reference.log_likelihood >= -0.01).double().mean())
 
 
 @njit(fastmath=FAST_MATH)
@@ -262,10 +189,13 @@ def _profile(standardized: Tensor) -> list[Row]:
 
 
 def processor() -> str:
-    """Return the processor's name."""
+    """Return the processor's name, with family and model where the system tells them."""
     path = Path("/proc/cpuinfo")
-    if path.exists():
-        for line in path.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.split(":", 1)[1].strip()
-    return platform.processor() or platform.machine()
+    found: dict[str, str] = {}
+    for line in path.read_text().splitlines() if path.exists() else ():
+        key, _, value = line.partition(":")
+        found.setdefault(key.strip(), value.strip())
+    if "model name" not in found:
+        return platform.processor() or platform.machine()
+    which = [f"{key} {found[key]}" for key in ("cpu family", "model") if key in found]
+    return f"{found['model name']} ({', '.join(which)})" if which else found["model name"]

@@ -77,3 +77,12 @@ def test_the_loop_over_scikit_learn_finds_what_the_engine_finds() -> None:
     loop, own = fit_in_a_loop(points, 3, seed=0), cluster_points(points, max_clusters=3)
     assert torch.equal(loop.cluster_sizes, own.cluster_sizes)
     torch.testing.assert_close(loop.ch_index, own.ch_index)
+
+
+def test_the_rows_of_a_gpu_can_be_made_on_any_device() -> None:
+    from benchmarks.large import device_rows
+
+    rows = device_rows(torch.device("cpu"), "this one", image_size=67, n_samples=20)
+    assert [row.reached for row in rows] == [True, None, None, None]
+    assert "this one" in rows[0].shown
+    assert all(row.value is not None and row.value > 0 for row in rows)

@@ -7,7 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from clouds import assert_sensible, noise, same_partition, separated
+from clouds import assert_sensible, noise, separated
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.mixture import GaussianMixture

@@ -1,0 +1,120 @@
+"""How often the engine's verdicts are scikit-learn's, and scikit-learn's are its own."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from benchmarks.reference import LoopResult
+from benchmarks.rows import Row, informs
+from filterwatch import AnomalyCriteria, AnomalyReport, cluster_points
+from filterwatch.detection.criteria import flag_anomalies
+
+_CRITERIA = {
+    "default criteria": AnomalyCriteria(),
+    "Table 1, row 1": AnomalyCriteria.paper(1),
+    "Table 1, row 3": AnomalyCriteria.paper(3),
+}
+
+Verdicts = dict[str, Tensor]
+
+
+def rows(
+    report: AnomalyReport, points: Tensor, alive: Tensor, references: list[LoopResult]
+) -> list[Row]:
+    """Return the rows of the verdicts.
+
+    Args:
+        report: What the engine found.
+        points: The points of all of its filters, [C, N, 2].
+        alive: Which of them the loops fitted, [C].
+        references: What scikit-learn finds from one start, from another one, and from the better
+            of several.
+    """
+    ours = _judged(report)
+    refined = cluster_points(points, max_clusters=report.settings["max_clusters"], refine=True)
+    first, second, better = (_flagged(report, *_among_all(alive, result)) for result in references)
+
+    def shared(verdicts: Verdicts) -> dict[str, float]:
+        return {
+            name: (_agreement(flags, first[name]) + _agreement(flags, second[name])) / 2
+            for name, flags in verdicts.items()
+        }
+
+    itself = {name: _agreement(first[name], second[name]) for name in _CRITERIA}
+    with_both = shared(ours)
+    mean, between = _mean(with_both), _mean(itself)
+    others = {
+        "the best of several starts": better,
+        "refine=True": _flagged(report, refined.cluster_sizes, refined.ch_index),
+    }
+    return [
+        *(
+            informs(
+                f"{name}: same verdict as scikit-learn, as scikit-learn with another seed; flagged "
+                "by ours and its two seeds",
+                with_both[name],
+                f"{with_both[name]:.4f}, {itself[name]:.4f}; "
+                + ", ".join(str(int(found[name].sum())) for found in (ours, first, second)),
+            )
+            for name in _CRITERIA
+        ),
+        Row(
+            "filters with scikit-learn's verdict, mean of two seeds and the three criteria",
+            mean,
+            f"{mean:.4f}",
+            f">= {between:.4f}, scikit-learn's agreement with itself",
+            mean >= between,
+        ),
+        *(
+            informs(f"the same of {name}", _mean(shared(found)), f"{_mean(shared(found)):.4f}")
+            for name, found in others.items()
+        ),
+    ]
+
+
+def _judged(report: AnomalyReport) -> Verdicts:
+    layers = report.layers.values()
+    return _flagged(
+        report,
+        torch.cat([layer.cluster_sizes for layer in layers]),
+        torch.cat([layer.ch_index for layer in layers]),
+    )
+
+
+def _flagged(report: AnomalyReport, sizes: Tensor, ch_index: Tensor) -> Verdicts:
+    """Judge clusterings of all filters, layer by layer, by each of the criteria."""
+    layers = list(report.layers.values())
+    lengths = [len(layer.ch_index) for layer in layers]
+    return {
+        name: torch.cat(
+            [
+                flag_anomalies(
+                    of_sizes,
+                    of_index,
+                    layer.activation,
+                    limit=criteria.small_cluster_limit(report.n_samples),
+                    criteria=criteria,
+                )
+                for of_sizes, of_index, layer in zip(
+                    sizes.split(lengths), ch_index.split(lengths), layers, strict=True
+                )
+            ]
+        )
+        for name, criteria in _CRITERIA.items()
+    }
+
+
+def _among_all(alive: Tensor, result: LoopResult) -> tuple[Tensor, Tensor]:
+    sizes = torch.zeros(len(alive), result.cluster_sizes.shape[1], dtype=torch.int64)
+    index = torch.full((len(alive),), torch.nan, dtype=torch.float64)
+    sizes[alive], index[alive] = result.cluster_sizes, result.ch_index
+    return sizes, index
+
+
+def _agreement(flags: Tensor, others: Tensor) -> float:
+    return float((flags == others).double().mean())
+
+
+def _mean(shares: dict[str, float]) -> float:
+    return sum(shares.values()) / len(shares)
