@@ -204,3 +204,23 @@ def test_memory_that_nobody_shares_is_freed_with_the_maps() -> None:
     whole = 2 * half.numel() * half.element_size()
     assert kept > whole
     assert left < whole / 2
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+@pytest.mark.parametrize("options", [{}, {"pca": "layer"}, {"rank": 30}])
+def test_what_remains_of_maps_on_a_gpu_is_on_the_host(options: dict[str, Any]) -> None:
+    layer = maps()
+    expected = reduced(layer.split(20), **options)
+    result = reduced(layer.cuda().split(20), **options)
+    assert result.points.device.type == result.activation.device.type == "cpu"
+    assert_same_points(result.points, expected.points, 1e-6)
+    torch.testing.assert_close(result.activation, expected.activation)
+
+
+def test_maps_on_a_device_without_double_precision_are_reduced_on_the_host(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # This one has no values: bringing them to the host is what fails, and says so.
+    monkeypatch.setattr("filterwatch.detection.reduction._WITHOUT_DOUBLE", {"meta"})
+    with pytest.raises(NotImplementedError, match="no data"):
+        reduced([maps().to("meta")])
