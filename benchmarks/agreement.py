@@ -20,7 +20,11 @@ Verdicts = dict[str, Tensor]
 
 
 def rows(
-    report: AnomalyReport, points: Tensor, alive: Tensor, references: list[LoopResult]
+    report: AnomalyReport,
+    points: Tensor,
+    alive: Tensor,
+    references: list[LoopResult],
+    n_starts: int,
 ) -> list[Row]:
     """Return the rows of the verdicts.
 
@@ -30,6 +34,7 @@ def rows(
         alive: Which of them the loops fitted, [C].
         references: What scikit-learn finds from one start, from another one, and from the better
             of several.
+        n_starts: How many those are.
     """
     ours = _judged(report)
     refined = cluster_points(points, max_clusters=report.settings["max_clusters"], refine=True)
@@ -43,11 +48,12 @@ def rows(
 
     itself = {name: _agreement(first[name], second[name]) for name in _CRITERIA}
     with_both = shared(ours)
-    mean, between = _mean(with_both), _mean(itself)
-    others = {
-        "the best of several starts": better,
-        "refine=True": _flagged(report, refined.cluster_sizes, refined.ch_index),
+    between = _mean(itself)
+    measured = {
+        "": _mean(with_both),
+        "refine=True: ": _mean(shared(_flagged(report, refined.cluster_sizes, refined.ch_index))),
     }
+    of_better = _mean(shared(better))
     return [
         *(
             informs(
@@ -59,17 +65,18 @@ def rows(
             )
             for name in _CRITERIA
         ),
-        Row(
-            "filters with scikit-learn's verdict, mean of two seeds and the three criteria",
-            mean,
-            f"{mean:.4f}",
-            f">= {between:.4f}, scikit-learn's agreement with itself",
-            mean >= between,
-        ),
         *(
-            informs(f"the same of {name}", _mean(shared(found)), f"{_mean(shared(found)):.4f}")
-            for name, found in others.items()
+            Row(
+                f"{name}filters with scikit-learn's verdict, mean of two seeds and the three "
+                "criteria",
+                mean,
+                f"{mean:.4f}",
+                f">= {between:.4f}, scikit-learn's agreement with itself",
+                mean >= between,
+            )
+            for name, mean in measured.items()
         ),
+        informs(f"the same of the best of {n_starts} starts", of_better, f"{of_better:.4f}"),
     ]
 
 

@@ -102,12 +102,12 @@ def test_on_a_gpu() -> None:
     assert_agree(found, cluster_points(points, max_clusters=4))
 
 
-@pytest.mark.parametrize("n_beyond", [-1, 2])
-def test_the_tensor_form_never_waits_for_its_device(n_beyond: int) -> None:
+@pytest.mark.parametrize("refine", [False, True])
+def test_the_tensor_form_never_waits_for_its_device(refine: bool) -> None:
     # Tensors of this device have no values: whatever asked for one would raise.
     points = torch.empty(3, 50, 2, dtype=torch.float64, device="meta")
     with pytest.raises(RuntimeError, match="meta"):  # NotImplementedError is one
         bool((points > 0).any())
-    fits = clustering._fit_chunk(points, 5, n_beyond, 1e-6, 1e-3, 10)
+    fits = clustering._fit_chunk(points, 5, refine, 1e-6, 1e-3, 10)
     assert fits.labels.device.type == "meta"
     assert fits.log_likelihood.shape == (3, 4)

@@ -16,9 +16,6 @@ from filterwatch.detection.threads import spread
 
 # Problems that one call of the tensor form handles at once: bounds its memory.
 _ELEMENTS_PER_CHUNK = 2**25
-# How many K beyond the largest are fitted to come back from: without them, that one gets no second
-# start, and with one fewer fits reach the likelihood of scikit-learn's.
-_BEYOND = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +68,8 @@ def cluster_points(
     one scale for both coordinates, so that nothing depends on the activations' unit and rotations
     change nothing.
 
-    On a CPU the fits run compiled, over torch's number of threads; on other devices in batched
-    tensor operations that never wait for the device.
+    On a CPU the fits run compiled, over torch's number of threads; on other devices, which must
+    compute in double precision, in batched tensor operations that do not wait for the device.
 
     Args:
         points: [C, N, 2], any floating-point precision.
@@ -82,12 +79,12 @@ def cluster_points(
         tolerance: A fit ends when a step raises its mean log-likelihood per sample by less;
             scikit-learn's default.
         max_iterations: Largest number of steps of a fit.
-        refine: Also start each K from the fit of K + 1 with two components merged (see
-            `gmm.merge_two`), from two K beyond the largest downwards, and keep the likelier fit.
-            Takes some 1.6 times as long, and is on average as likely as the best of five of
-            scikit-learn's starts. The clusterings that it changes overlap more, and the index
-            chooses other K; verdicts on filters do not last longer for it, so
-            `detect_anomaly_filters` goes without.
+        refine: Also start each K from the fit of K + 1 with two components merged, once for each
+            of the two cheapest pairs (see `gmm.merge_two`), from one K beyond the largest (unless
+            there are no more points) downwards. A fit from there is kept if it is likelier by more
+            than the tolerance. Takes some 1.6 times as long. The clusterings that it changes
+            overlap more, and the index chooses other K. Few points are fitted the better with
+            narrow components, down to the regularization's.
         seed: Accepted for the sake of a uniform interface: the start is deterministic.
         on_progress: Called now and then with the index of a filter: those before it are done.
 
@@ -99,11 +96,10 @@ def cluster_points(
             ``max_clusters``; or an argument is out of range.
     """
     _validate(points, max_clusters, regularization, tolerance, max_iterations)
-    standardized, scale = _standardize(points.double())
+    standardized, scale = _standardize(points.detach().double())
     alive = scale > 0
     fit = _fit_compiled if points.device.type == "cpu" else _fit_tensors
-    n_beyond = min(_BEYOND, points.shape[1] - max_clusters) if refine else -1
-    arguments = (max_clusters, n_beyond, regularization, tolerance, max_iterations)
+    arguments = (max_clusters, bool(refine), regularization, tolerance, max_iterations)
 
     def tell(n_done: int) -> None:
         if on_progress is not None:
@@ -185,7 +181,7 @@ class _Fits(NamedTuple):
 def _fit_compiled(
     points: Tensor,
     max_clusters: int,
-    n_beyond: int,
+    refine: bool,
     regularization: float,
     tolerance: float,
     max_iterations: int,
@@ -204,7 +200,7 @@ def _fit_compiled(
             first,
             stop,
             max_clusters,
-            n_beyond,
+            refine,
             regularization,
             tolerance,
             max_iterations,
@@ -221,14 +217,14 @@ def _fit_compiled(
 def _fit_tensors(
     points: Tensor,
     max_clusters: int,
-    n_beyond: int,
+    refine: bool,
     regularization: float,
     tolerance: float,
     max_iterations: int,
     tell: Callable[[int], None],
 ) -> _Fits:
     chunk = max(1, _ELEMENTS_PER_CHUNK // (points.shape[1] * max_clusters * 3))
-    arguments = (max_clusters, n_beyond, regularization, tolerance, max_iterations)
+    arguments = (max_clusters, refine, regularization, tolerance, max_iterations)
     parts, n_done = [], 0
     for part in points.split(chunk):
         parts.append(_fit_chunk(part, *arguments))
@@ -240,7 +236,7 @@ def _fit_tensors(
 def _fit_chunk(
     points: Tensor,
     max_clusters: int,
-    n_beyond: int,
+    refine: bool,
     regularization: float,
     tolerance: float,
     max_iterations: int,
@@ -253,16 +249,21 @@ def _fit_chunk(
     }
     own = torch.zeros(points.shape[:2], dtype=torch.int64, device=points.device)
     fits: list[_Fitted] = []
-    for n_clusters in range(2, max_clusters + 1 + max(n_beyond, 0)):
+    one_more = refine and points.shape[1] > max_clusters
+    for n_clusters in range(2, max_clusters + (2 if one_more else 1)):
         centers = kmeans.grow(points, own, kmeans.center(points, own, n_clusters - 1))
         start, _ = kmeans.assign(points, kmeans.lloyd(points, centers))
         one_hot = torch.nn.functional.one_hot(start, n_clusters).to(points.dtype)
         fits.append(_without_responsibilities(gmm.fit_mixture(points, one_hot, **options)))
         own = fits[-1].labels
-    for at in range(len(fits) - 2, -1, -1) if n_beyond >= 0 else ():
-        start_again = gmm.merge_two(fits[at + 1].mixture)
-        other = _without_responsibilities(gmm.refit_mixture(points, start_again, **options))
-        fits[at] = _likelier(other, fits[at], tolerance)
+    for at in range(len(fits) - 2, -1, -1) if refine else ():
+        larger = fits[at + 1]
+        for rank in range(gmm.MERGED_PAIRS):
+            merged = gmm.merge_two(larger.mixture, rank)
+            other = _without_responsibilities(gmm.refit_mixture(points, merged, **options))
+            better = other.log_likelihood > fits[at].log_likelihood + tolerance
+            better &= larger.log_likelihood > fits[at].log_likelihood + gmm.LEAST_GAIN * tolerance
+            fits[at] = _choose(better, other, fits[at])
     columns = [
         (fit.labels, calinski_harabasz(points, fit.labels, n), fit.log_likelihood, fit.converged)
         for n, fit in enumerate(fits[: max_clusters - 1], start=2)
@@ -288,9 +289,8 @@ def _without_responsibilities(fit: gmm.MixtureFit) -> _Fitted:
     return _Fitted(fit.mixture, fit.responsibilities.argmax(-1), fit.log_likelihood, fit.converged)
 
 
-def _likelier(fit: _Fitted, other: _Fitted, margin: float) -> _Fitted:
-    """Return of each problem the first fit if it is likelier by more than a margin."""
-    first = fit.log_likelihood > other.log_likelihood + margin
+def _choose(first: Tensor, fit: _Fitted, other: _Fitted) -> _Fitted:
+    """Return one fit where ``first`` [P] says so, the other elsewhere."""
     return _Fitted(
         gmm.choose(first, fit.mixture, other.mixture),
         fit.labels.where(first.unsqueeze(1), other.labels),

@@ -7,10 +7,12 @@ import math
 import numpy as np
 from numba import njit
 
-from filterwatch.detection.fused import BLOCK, bounded_covariance, fit, from_labels
+from filterwatch.detection.fused import BLOCK, fit, from_labels
 from filterwatch.detection.fused_kmeans import FAST_MATH, Array, grow, lloyd, measure
-from filterwatch.detection.gmm import LEAST_DETERMINANT
+from filterwatch.detection.gmm import LEAST_GAIN, MERGED_PAIRS
 from filterwatch.detection.selection import RELATIVE_FLOOR
+
+_SMALLEST = float(np.finfo(np.float64).tiny)
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
@@ -41,7 +43,7 @@ def _calinski_harabasz(centers: Array, sizes: Array, distances: Array, n_cluster
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
-def _merge(first: Array, second: Array, regularization: float, merged: Array) -> None:
+def _merge(first: Array, second: Array, merged: Array) -> None:
     """Fill the component that has the weight, mean and covariance of two; see `gmm.merge_two`."""
     weight = first[0] + second[0]
     share = first[0] / weight if weight > 0 else 0.5
@@ -51,37 +53,44 @@ def _merge(first: Array, second: Array, regularization: float, merged: Array) ->
     merged[1] = share * first[1] + rest * second[1]
     merged[2] = share * first[2] + rest * second[2]
     merged[3] = share * first[3] + rest * second[3] + share * rest * dx * dx
+    merged[4] = share * first[4] + rest * second[4] + share * rest * dx * dy
     merged[5] = share * first[5] + rest * second[5] + share * rest * dy * dy
-    xy = share * first[4] + rest * second[4] + share * rest * dx * dy
-    merged[4] = bounded_covariance(xy, merged[3], merged[5], regularization)
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
-def _spread(component: Array) -> float:
+def _weighted_log_determinant(component: Array) -> float:
     """Return a component's weight times the logarithm of its covariance's determinant."""
     determinant = component[3] * component[5] - component[4] * component[4]
-    spread: float = component[0] * math.log(max(determinant, LEAST_DETERMINANT))
-    return spread
+    weighted: float = component[0] * math.log(max(determinant, _SMALLEST))
+    return weighted
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
-def _merge_two(mixture: Array, n_clusters: int, regularization: float, fewer: Array) -> None:
-    """Fill a mixture of one component less than ``n_clusters``; see `gmm.merge_two`."""
-    one, other, least = 1, 0, np.inf
+def merging_costs(mixture: Array, n_clusters: int, costs: Array) -> None:
+    """Fill what merging each pair of components costs, below the diagonal; see `gmm.merge_two`."""
     merged = np.empty(6)
+    for i in range(n_clusters):
+        costs[i, i] = _weighted_log_determinant(mixture[i])
+        for j in range(i):
+            _merge(mixture[i], mixture[j], merged)
+            costs[i, j] = _weighted_log_determinant(merged) - costs[i, i] - costs[j, j]
+
+
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
+def merge_cheapest(mixture: Array, n_clusters: int, costs: Array, fewer: Array) -> None:
+    """Fill a mixture of one component less, and let the pair cost too much for another time."""
+    one, other = 1, 0
     for i in range(1, n_clusters):
         for j in range(i):
-            _merge(mixture[i], mixture[j], regularization, merged)
-            cost = _spread(merged) - _spread(mixture[i]) - _spread(mixture[j])
-            if cost < least:
-                one, other, least = i, j, cost
-    _merge(mixture[one], mixture[other], regularization, merged)
+            if costs[i, j] < costs[one, other]:
+                one, other = i, j
+    costs[one, other] = np.inf
     at = 0
     for k in range(n_clusters):
         if k != one and k != other:
             fewer[at] = mixture[k]
             at += 1
-    fewer[at] = merged
+    _merge(mixture[one], mixture[other], fewer[at])
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True)
@@ -90,7 +99,7 @@ def cluster(
     first: int,
     stop: int,
     max_clusters: int,
-    n_beyond: int,
+    refine: bool,
     regularization: float,
     tolerance: float,
     max_iterations: int,
@@ -106,7 +115,7 @@ def cluster(
         first: First problem.
         stop: One past the last.
         max_clusters: Largest K.
-        n_beyond: How many larger K are fitted to come back from by merging; -1 for no merging.
+        refine: Whether to start each K again from the fit of K + 1, with one K more to begin with.
         regularization: Added to every covariance's diagonal.
         tolerance: Least gain in mean log-likelihood that keeps a fit going.
         max_iterations: Largest number of steps.
@@ -116,10 +125,11 @@ def cluster(
         converged: Filled, bool [P, max_clusters - 1].
     """
     n_samples = points.shape[2]
-    merges = n_beyond >= 0
-    largest = max_clusters + max(n_beyond, 0)
+    # One K more has no meaning with as many clusters as samples.
+    largest = max_clusters + 1 if refine and n_samples > max_clusters else max_clusters
     n_up = largest - 1
-    n_fits = 2 * n_up - 1 if merges else n_up
+    n_down = MERGED_PAIRS * (n_up - 1) if refine else 0
+    margin = LEAST_GAIN * tolerance
     centers, sizes = np.empty((largest, 2)), np.empty(largest)
     mixture = np.empty((largest, 6))
     own, nearest = np.empty(n_samples, np.int32), np.empty(n_samples, np.int32)
@@ -128,19 +138,25 @@ def cluster(
     mixtures = np.empty((largest + 1, largest, 6))
     clusterings = np.empty((largest + 1, n_samples), np.int32)
     likelihoods, indices = np.empty(largest + 1), np.empty(largest + 1)
+    costs = np.empty((largest, largest))
     for problem in range(first, stop):
         x, y = points[problem, 0], points[problem, 1]
         own[:] = 0
         measure(x, y, own, 1, centers, sizes, distances)
-        for step in range(n_fits):  # up, and down again: the fit itself is compiled only once
+        for step in range(n_up + n_down):  # in one loop, so that the fit is compiled once
             if step < n_up:
                 n_clusters = step + 2
                 grow(x, y, own, n_clusters - 1, centers, distances)
                 lloyd(x, y, centers, n_clusters, nearest, distances)
                 from_labels(x, y, nearest, centers[:n_clusters], regularization, mixture)
             else:
-                n_clusters = 2 * n_up - step
-                _merge_two(mixtures[n_clusters + 1], n_clusters + 1, regularization, mixture)
+                n_clusters = largest - 1 - (step - n_up) // MERGED_PAIRS
+                larger = mixtures[n_clusters + 1]
+                if (step - n_up) % MERGED_PAIRS == 0:
+                    merging_costs(larger, n_clusters + 1, costs)
+                if not likelihoods[n_clusters + 1] > likelihoods[n_clusters] + margin:
+                    continue  # too little to gain from there
+                merge_cheapest(larger, n_clusters + 1, costs, mixture)
             found, has_converged = fit(
                 x, y, mixture, n_clusters, regularization, tolerance, max_iterations, own
             )

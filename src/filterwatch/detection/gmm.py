@@ -20,8 +20,11 @@ _TINY = 10 * torch.finfo(torch.float64).eps
 # likelihood before a fit ends, and give other verdicts than plain steps do.
 STRIDE = 1.5
 LEAST_SHARE = 0.5
-# Of a covariance whose logarithm is taken.
-LEAST_DETERMINANT = 1e-300
+
+# Second starts: how many pairs of a mixture's components are merged in turn, and by how many
+# tolerances the mixture must be likelier than that of one component less, for that to be worth it.
+MERGED_PAIRS = 2
+LEAST_GAIN = 5.0
 
 
 class Mixture(NamedTuple):
@@ -197,15 +200,16 @@ def refit_mixture(
     return MixtureFit(mixture, responsibilities, log_likelihood, n_iterations, ~active)
 
 
-def merge_two(mixture: Mixture) -> Mixture:
+def merge_two(mixture: Mixture, rank: int = 0) -> Mixture:
     """Replace two components of each mixture by one of their weight, mean and covariance.
 
-    The two are those whose merging costs least by Runnalls' bound, ``w log |S| - w_i log |S_i| -
-    w_j log |S_j|`` with weights w and covariances S (A. Runnalls, Kullback-Leibler approach to
-    Gaussian mixture reduction, 2007, equation 21).
+    The two are those whose merging costs least, or next to least, by Runnalls' bound on what it
+    changes: ``w log |S| - w_i log |S_i| - w_j log |S_j|``, halved, with weights w and covariances S
+    (A. Runnalls, Kullback-Leibler approach to Gaussian mixture reduction, 2007, equation 21).
 
     Args:
         mixture: Parameters of P mixtures of K clusters, K at least 2.
+        rank: 0 merges the cheapest pair, 1 the second cheapest; below the number of pairs.
 
     Returns:
         P mixtures of K - 1 clusters; the merged one is last.
@@ -215,16 +219,17 @@ def merge_two(mixture: Mixture) -> Mixture:
         n_clusters, n_clusters, offset=-1, device=mixture.weights.device
     )
     pairs = _merged(mixture, one, other)
-    apart, together = _spread(mixture), _spread(pairs)
-    cheapest = (together - apart[:, one] - apart[:, other]).argmin(1)  # [P]
+    apart, together = _weighted_log_determinants(mixture), _weighted_log_determinants(pairs)
+    cost = together - apart[:, one] - apart[:, other]  # [P, number of pairs]
+    chosen = cost.argsort(dim=1, stable=True)[:, rank]
     # What is kept of the K, as positions: all but the two, in order.
-    positions = torch.arange(n_clusters, device=cheapest.device).expand(len(cheapest), -1)
-    taken = (positions == one[cheapest, None]) | (positions == other[cheapest, None])
+    positions = torch.arange(n_clusters, device=chosen.device).expand(len(chosen), -1)
+    taken = (positions == one[chosen, None]) | (positions == other[chosen, None])
     kept = taken.long().argsort(dim=1, stable=True)[:, : n_clusters - 2]
     return Mixture(
         *(
-            torch.cat([_at(all_of_them, kept), _at(of_pairs, cheapest.unsqueeze(1))], dim=1)
-            for all_of_them, of_pairs in zip(mixture, pairs, strict=True)
+            torch.cat([_take(components, kept), _take(merged, chosen.unsqueeze(1))], dim=1)
+            for components, merged in zip(mixture, pairs, strict=True)
         )
     )
 
@@ -240,12 +245,14 @@ def _merged(mixture: Mixture, one: Tensor, other: Tensor) -> Mixture:
     return Mixture(weights, means, covariances + share * (1 - share) * (offset @ offset.mT))
 
 
-def _spread(mixture: Mixture) -> Tensor:
+def _weighted_log_determinants(mixture: Mixture) -> Tensor:
     """Return the components' weights times the logarithms of their determinants, [P, K]."""
-    return mixture.weights * _determinant(mixture.covariances).clamp(min=LEAST_DETERMINANT).log()
+    determinants = _determinant(mixture.covariances)
+    smallest = torch.finfo(determinants.dtype).tiny
+    return mixture.weights * determinants.clamp(min=smallest).log()
 
 
-def _at(values: Tensor, positions: Tensor) -> Tensor:
+def _take(values: Tensor, positions: Tensor) -> Tensor:
     """Take from values [P, K, …] those at positions [P, R]."""
     index = positions.view(*positions.shape, *[1] * (values.ndim - 2))
     return values.gather(1, index.expand(-1, -1, *values.shape[2:]))

@@ -22,8 +22,8 @@ _WITHOUT_DOUBLE = {"mps"}
 class Reduced(NamedTuple):
     """What remains of a layer's maps, on the host.
 
-    Sixteen bytes a map are soon copied, and the compiled clustering there is faster than that of a
-    GPU, which reads and writes its densities in memory at every step.
+    Sixteen bytes a map are soon copied, and the compiled clustering keeps its densities in the
+    cache, which on a GPU go through memory at every step.
 
     Attributes:
         points: [C, N, 2], float64.
