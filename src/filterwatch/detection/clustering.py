@@ -82,7 +82,7 @@ def cluster_points(
         refine: Also start each K from the fit of K + 1 with two components merged, once for each
             of the two cheapest pairs (see `gmm.merge_two`), from one K beyond the largest (unless
             there are no more points) downwards. A fit from there is kept if it is likelier by more
-            than the tolerance. Takes some 1.6 times as long. The clusterings that it changes
+            than the tolerance. Takes some 1.5 times as long. The clusterings that it changes
             overlap more, and the index chooses other K. Few points are fitted the better with
             narrow components, down to the regularization's.
         seed: Accepted for the sake of a uniform interface: the start is deterministic.
