@@ -69,7 +69,7 @@ def detect_anomaly_filters(
         votes: 0 judges the clustering of the whole probe, as the paper does. Otherwise that many
             random quarters of the probe are clustered too, and a filter is an anomaly filter when
             most of them flag it: 16 votes flag much the same filters on another draw of the
-            probe, for three and a half times the price.
+            probe, for three to four times the price.
         seed: Seed of whatever a model draws in evaluation mode. Components and clusterings start
             from the same place each time, and the quarters that vote are the same ones.
         batch_size: Images per forward pass, where the probe is one tensor.
