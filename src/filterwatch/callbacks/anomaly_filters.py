@@ -78,7 +78,7 @@ class AnomalyFilterCallback(ProbingCallback):
         strict: Whether a failure while watching ends the training.
         votes: 0 lets the clustering of the whole probe decide, as in the paper; otherwise so many
             random quarters of the probe vote on each filter, which steadies what is flagged: 16
-            cost three and a half times as much.
+            cost three to four times as much.
         pca: ``"filter"`` reduces each filter's maps to their own two principal components,
             ``"layer"`` to those that a layer's filters share.
         batch_size: Number of samples in one forward pass. On a CPU the memory that their maps take
