@@ -81,10 +81,11 @@ def cluster_points(
         max_iterations: Largest number of steps of a fit.
         refine: Also start each K from the fit of K + 1 with two components merged, once for each
             of the two cheapest pairs (see `gmm.merge_two`), from one K beyond the largest (unless
-            there are no more points) downwards. A fit from there is kept if it is likelier by more
-            than the tolerance. Takes some 1.5 times as long. The clusterings that it changes
-            overlap more, and the index chooses other K. Few points are fitted the better with
-            narrow components, down to the regularization's.
+            there are no more points) downwards. That is done where K + 1 is likelier by more than
+            five tolerances, and such a fit is kept if it is likelier by more than one. Takes some
+            1.5 times as long. The clusterings that it changes overlap more, and the index chooses
+            other K. Few points are fitted the better with narrow components, down to the
+            regularization's.
         seed: Accepted for the sake of a uniform interface: the start is deterministic.
         on_progress: Called now and then with the index of a filter: those before it are done.
 
@@ -223,7 +224,7 @@ def _fit_tensors(
     max_iterations: int,
     tell: Callable[[int], None],
 ) -> _Fits:
-    chunk = max(1, _ELEMENTS_PER_CHUNK // (points.shape[1] * max_clusters * 3))
+    chunk = max(1, _ELEMENTS_PER_CHUNK // (points.shape[1] * (max_clusters + refine) * 3))
     arguments = (max_clusters, refine, regularization, tolerance, max_iterations)
     parts, n_done = [], 0
     for part in points.split(chunk):
