@@ -8,6 +8,7 @@ from torch import Tensor
 from benchmarks.reference import LoopResult
 from benchmarks.rows import Row, informs
 from filterwatch import AnomalyCriteria, AnomalyReport, cluster_points
+from filterwatch.detection.clustering import _among_all
 from filterwatch.detection.criteria import flag_anomalies
 
 _CRITERIA = {
@@ -38,7 +39,14 @@ def rows(
     """
     ours = _judged(report)
     refined = cluster_points(points, max_clusters=report.settings["max_clusters"], refine=True)
-    first, second, better = (_flagged(report, *_among_all(alive, result)) for result in references)
+    first, second, better = (
+        _flagged(
+            report,
+            _among_all(result.cluster_sizes, alive, 0),
+            _among_all(result.ch_index, alive, torch.nan),
+        )
+        for result in references
+    )
 
     def shared(verdicts: Verdicts) -> dict[str, float]:
         return {
@@ -110,13 +118,6 @@ def _flagged(report: AnomalyReport, sizes: Tensor, ch_index: Tensor) -> Verdicts
         )
         for name, criteria in _CRITERIA.items()
     }
-
-
-def _among_all(alive: Tensor, result: LoopResult) -> tuple[Tensor, Tensor]:
-    sizes = torch.zeros(len(alive), result.cluster_sizes.shape[1], dtype=torch.int64)
-    index = torch.full((len(alive),), torch.nan, dtype=torch.float64)
-    sizes[alive], index[alive] = result.cluster_sizes, result.ch_index
-    return sizes, index
 
 
 def _agreement(flags: Tensor, others: Tensor) -> float:

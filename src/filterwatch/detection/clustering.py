@@ -257,14 +257,8 @@ def _fit_chunk(
         one_hot = torch.nn.functional.one_hot(start, n_clusters).to(points.dtype)
         fits.append(_without_responsibilities(gmm.fit_mixture(points, one_hot, **options)))
         own = fits[-1].labels
-    for at in range(len(fits) - 2, -1, -1) if refine else ():
-        larger = fits[at + 1]
-        for rank in range(gmm.MERGED_PAIRS):
-            merged = gmm.merge_two(larger.mixture, rank)
-            other = _without_responsibilities(gmm.refit_mixture(points, merged, **options))
-            better = other.log_likelihood > fits[at].log_likelihood + tolerance
-            better &= larger.log_likelihood > fits[at].log_likelihood + gmm.LEAST_GAIN * tolerance
-            fits[at] = _choose(better, other, fits[at])
+    if refine:
+        _refine(points, fits, **options)
     columns = [
         (fit.labels, calinski_harabasz(points, fit.labels, n), fit.log_likelihood, fit.converged)
         for n, fit in enumerate(fits[: max_clusters - 1], start=2)
@@ -275,6 +269,19 @@ def _fit_chunk(
     best = best_clustering(ch_by_k)
     chosen = labels[torch.arange(len(labels), device=labels.device), best]
     return _Fits(chosen, ch_by_k, log_likelihood, converged)
+
+
+def _refine(points: Tensor, fits: list[_Fitted], *, tolerance: float, **options: Any) -> None:
+    """Start each fit but the last again from the next one with two components merged."""
+    for at in range(len(fits) - 2, -1, -1):
+        larger = fits[at + 1]
+        for rank in range(gmm.MERGED_PAIRS):
+            merged = gmm.merge_two(larger.mixture, rank)
+            fit = gmm.fit_mixture(points, merged, tolerance=tolerance, **options)
+            own = fits[at].log_likelihood
+            better = fit.log_likelihood > own + tolerance
+            better &= larger.log_likelihood > own + gmm.LEAST_GAIN * tolerance
+            fits[at] = _choose(better, _without_responsibilities(fit), fits[at])
 
 
 class _Fitted(NamedTuple):

@@ -51,7 +51,7 @@ def _exp(x: Any) -> Any:
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
-def bounded_covariance(xy: float, xx: float, yy: float, regularization: float) -> float:
+def _bounded_covariance(xy: float, xx: float, yy: float, regularization: float) -> float:
     """Return a covariance that rounding has not made larger than points on a line could have."""
     limit = math.sqrt(max((xx - regularization) * (yy - regularization), 0.0))
     return min(max(xy, -limit), limit)
@@ -75,7 +75,7 @@ def from_labels(
         row[1], row[2] = at_x + dx, at_y + dy
         row[3] = max(xx / size - dx * dx, 0.0) + regularization
         row[5] = max(yy / size - dy * dy, 0.0) + regularization
-        row[4] = bounded_covariance(xy / size - dx * dy, row[3], row[5], regularization)
+        row[4] = _bounded_covariance(xy / size - dx * dy, row[3], row[5], regularization)
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
@@ -177,7 +177,7 @@ def _maximize(
         plain[k, 3] = max(xx, 0.0) + regularization
         plain[k, 5] = max(yy, 0.0) + regularization
         xy = moments[k, 4] / mass - shift_x * shift_y
-        plain[k, 4] = bounded_covariance(xy, plain[k, 3], plain[k, 5], regularization)
+        plain[k, 4] = _bounded_covariance(xy, plain[k, 3], plain[k, 5], regularization)
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)

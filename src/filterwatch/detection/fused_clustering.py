@@ -152,10 +152,10 @@ def cluster(
             else:
                 n_clusters = largest - 1 - (step - n_up) // MERGED_PAIRS
                 larger = mixtures[n_clusters + 1]
-                if (step - n_up) % MERGED_PAIRS == 0:
-                    merging_costs(larger, n_clusters + 1, costs)
                 if not likelihoods[n_clusters + 1] > likelihoods[n_clusters] + margin:
                     continue  # too little to gain from there
+                if (step - n_up) % MERGED_PAIRS == 0:  # a later pair's turn never comes alone
+                    merging_costs(larger, n_clusters + 1, costs)
                 merge_cheapest(larger, n_clusters + 1, costs, mixture)
             found, has_converged = fit(
                 x, y, mixture, n_clusters, regularization, tolerance, max_iterations, own

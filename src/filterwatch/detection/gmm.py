@@ -135,14 +135,14 @@ def overshoot(mixture: Mixture, plain: Mixture, stride: Tensor, regularization: 
 
 def fit_mixture(
     points: Tensor,
-    responsibilities: Tensor,
+    start: Tensor | Mixture,
     *,
     regularization: float = 1e-6,
     tolerance: float = 1e-3,
     max_iterations: int = 100,
     accelerate: bool = False,
 ) -> MixtureFit:
-    """Fit P mixtures by expectation maximisation from given responsibilities.
+    """Fit P mixtures by expectation maximisation from given responsibilities or parameters.
 
     Each problem stops by itself when a step raises its mean log-likelihood by less than the
     tolerance. Ends on an E-step, so that responsibilities and likelihood match the parameters.
@@ -150,34 +150,16 @@ def fit_mixture(
 
     Args:
         points: [P, N, 2].
-        responsibilities: Where to start, [P, N, K]; one-hot for a hard clustering.
+        start: Responsibilities [P, N, K], one-hot for a hard clustering; or parameters.
         regularization: Added to the diagonal of every covariance, in squared units of the points.
         tolerance: Least gain in mean log-likelihood per sample that keeps a problem going.
         max_iterations: Largest number of steps.
         accelerate: Go past the M-step's result (over-relaxation), and back to it where the
             likelihood falls. Reaches the same maxima in fewer steps.
     """
-    return refit_mixture(
-        points,
-        maximization(points, responsibilities, regularization),
-        regularization=regularization,
-        tolerance=tolerance,
-        max_iterations=max_iterations,
-        accelerate=accelerate,
-    )
-
-
-def refit_mixture(
-    points: Tensor,
-    mixture: Mixture,
-    *,
-    regularization: float = 1e-6,
-    tolerance: float = 1e-3,
-    max_iterations: int = 100,
-    accelerate: bool = False,
-) -> MixtureFit:
-    """Fit P mixtures by expectation maximisation from given parameters; see `fit_mixture`."""
-    plain = mixture
+    if isinstance(start, Tensor):
+        start = maximization(points, start, regularization)
+    mixture = plain = start
     active = torch.ones(len(points), dtype=torch.bool, device=points.device)
     n_iterations = torch.zeros(len(points), dtype=torch.int64, device=points.device)
     previous = torch.full_like(points[:, 0, 0], -torch.inf)
