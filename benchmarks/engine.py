@@ -16,7 +16,7 @@ from benchmarks.reference import LoopResult, fit_in_a_loop
 from benchmarks.rows import Row, at_least, informs
 from benchmarks.setting import Setting, seconds, threads
 from filterwatch import cluster_points, detect_anomaly_filters
-from filterwatch.detection import clustering, gmm
+from filterwatch.detection import gmm, tensor_clustering
 from filterwatch.detection.clustering import _standardize
 from filterwatch.detection.fused import _block_densities, _block_expectation, _block_moments
 from filterwatch.detection.fused_kmeans import FAST_MATH
@@ -166,7 +166,7 @@ def _evaluations(standardized: Tensor) -> float:
 
     gmm.fit_mixture = counting
     try:
-        clustering._fit_tensors(
+        tensor_clustering.fit_tensors(
             sample,
             _MAX_CLUSTERS,
             False,

@@ -7,13 +7,13 @@ import torch
 from clouds import noise, same_partition, separated
 from torch import Tensor
 
-from filterwatch.detection import Clusterings, cluster_points, clustering
+from filterwatch.detection import Clusterings, cluster_points, clustering, tensor_clustering
 
 
 @pytest.fixture
 def tensor_form(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Let `cluster_points` use on the CPU what it uses on other devices."""
-    monkeypatch.setattr(clustering, "_fit_compiled", clustering._fit_tensors)
+    monkeypatch.setattr(clustering, "_fit_compiled", tensor_clustering.fit_tensors)
     return monkeypatch
 
 
@@ -108,6 +108,6 @@ def test_the_tensor_form_never_waits_for_its_device(refine: bool) -> None:
     points = torch.empty(3, 50, 2, dtype=torch.float64, device="meta")
     with pytest.raises(RuntimeError, match="meta"):  # NotImplementedError is one
         bool((points > 0).any())
-    fits = clustering._fit_chunk(points, 5, refine, 1e-6, 1e-3, 10)
+    fits = tensor_clustering.fit_chunk(points, 5, refine, 1e-6, 1e-3, 10)
     assert fits.labels.device.type == "meta"
     assert fits.log_likelihood.shape == (3, 4)

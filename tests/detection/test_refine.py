@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
-from filterwatch.detection import cluster_points, clustering, gmm
+from filterwatch.detection import cluster_points, clustering, gmm, tensor_clustering
 from filterwatch.detection.fused_clustering import merge_cheapest, merging_costs
 
 
@@ -198,7 +198,7 @@ def test_both_forms_do_it_alike(
     # clusters on few points that adds up, and then for fits that are as good.
     points = torch.cat([noise(20, n_samples), noise(20, n_samples, seed=1) ** 3])
     compiled = cluster_points(points, max_clusters=max_clusters, refine=True)
-    monkeypatch.setattr(clustering, "_fit_compiled", clustering._fit_tensors)
+    monkeypatch.setattr(clustering, "_fit_compiled", tensor_clustering.fit_tensors)
     by_tensors = cluster_points(points, max_clusters=max_clusters, refine=True)
     difference = by_tensors.log_likelihood - compiled.log_likelihood
     assert (difference.abs() < 1e-3).double().mean() >= share
@@ -210,7 +210,7 @@ def test_both_forms_say_alike_which_fits_ended(monkeypatch: pytest.MonkeyPatch) 
     options: dict[str, Any] = {"max_clusters": 6, "max_iterations": 6, "refine": True}
     compiled = cluster_points(points, **options).converged
     plain = cluster_points(points, **{**options, "refine": False}).converged
-    monkeypatch.setattr(clustering, "_fit_compiled", clustering._fit_tensors)
+    monkeypatch.setattr(clustering, "_fit_compiled", tensor_clustering.fit_tensors)
     by_tensors = cluster_points(points, **options).converged
     assert (compiled == by_tensors).double().mean() >= 0.85
     assert (compiled != plain).double().mean() >= 0.1  # the kept fit's, not the first one's

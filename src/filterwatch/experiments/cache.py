@@ -35,6 +35,7 @@ _CLUSTERING_CODE = (
     "gmm",
     "kmeans",
     "selection",
+    "tensor_clustering",
 )
 
 
