@@ -14,6 +14,7 @@ from torch import Tensor
 from filterwatch import MaskFilters, StopTraining
 from filterwatch.actions import Watch
 from filterwatch.detection import AnomalyCriteria
+from two_processes import TwoProcesses
 
 LENIENT = AnomalyCriteria(small_cluster_size=6, small_cluster_ratio=0.0, ch_ratio=0.3)
 
@@ -57,7 +58,9 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, int], Any]
     seed_everything(0, verbose=False)
     action = Disagreeing(max_fraction=0.5, verify=True)
     callback = watch(action=[action, StopOnSecond()], criteria=LENIENT)
-    fitted = trainer(callback, Write(path, action), devices=2, strategy="ddp_spawn", max_epochs=6)
+    fitted = trainer(
+        callback, Write(path, action), devices=2, strategy=TwoProcesses(), max_epochs=6
+    )
     fitted.fit(TinyNet(), loader(seed=1, shuffle=True), loader())
     return {(int(p.stem[4]), int(p.stem[-1])): torch.load(p) for p in sorted(path.glob("rank*.pt"))}
 

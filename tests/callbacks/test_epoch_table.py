@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from filterwatch.callbacks.epoch_table import EpochTable
+from two_processes import TwoProcesses
 
 
 class Regression(LightningModule):
@@ -123,7 +124,7 @@ def test_each_fit_has_a_table_of_its_own(
 def test_one_table_for_two_processes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Reading a metric synchronises: if only rank zero read it, both would wait forever."""
     table = EpochTable(metrics=["train_loss", "val_loss"])
-    fit(tmp_path, [table], devices=2, strategy="ddp_spawn")
+    fit(tmp_path, [table], devices=2, strategy=TwoProcesses())
     header, *lines = rows(capfd)
     assert header == ["epoch", "train_loss", "val_loss", "seconds"]
     assert [line[:-1] for line in lines] == [["0", "0.7500", "0.5000"], ["1", "1.7500", "1.5000"]]

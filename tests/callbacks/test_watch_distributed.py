@@ -15,6 +15,7 @@ from watched import DETECTION, FAST, TinyNet, dataset, loader, trainer, watch
 from filterwatch.callbacks import AnomalyFilterCallback
 from filterwatch.callbacks.agreement import first_process_outcome
 from filterwatch.detection import AnomalyReport, detect_anomaly_filters
+from two_processes import TwoProcesses
 
 
 class WriteEpoch(Callback):
@@ -74,7 +75,7 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[int, int], dict
         WriteEpoch(path, callback),
         FailingOnOneProcess(**FAST, prefix="failing_", seed=1),
         devices=2,
-        strategy="ddp_spawn",
+        strategy=TwoProcesses(),
         default_root_dir=path,
     )
     fitted.fit(TinyNet(), loader(seed=1, shuffle=True), loader())

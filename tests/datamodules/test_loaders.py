@@ -5,6 +5,8 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from two_processes import TwoProcesses
+
 pytestmark = [
     # A resumed run saves beside the checkpoint that it came from.
     pytest.mark.filterwarnings("ignore:Checkpoint directory .* exists and is not empty"),
@@ -153,7 +155,7 @@ def test_two_processes_share_each_epoch(tmp_path, numbered_datamodule, numbers):
         tmp_path,
         2,
         devices=2,
-        strategy="ddp_spawn",
+        strategy=TwoProcesses(),
         enable_checkpointing=False,
     )
     ranks = [torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)]

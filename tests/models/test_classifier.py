@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from filterwatch.models import ImageClassifier
+from two_processes import TwoProcesses
 
 
 def tiny_network(num_classes: int = 3) -> nn.Sequential:
@@ -104,7 +105,7 @@ def test_two_processes_log_what_one_would(
         return capfd.readouterr().out.splitlines()
 
     [alone] = curves()
-    assert curves(devices=2, strategy="ddp_spawn") == [alone, alone]
+    assert curves(devices=2, strategy=TwoProcesses()) == [alone, alone]
 
 
 def test_curves_go_to_the_progress_bar(tmp_path: Path) -> None:
