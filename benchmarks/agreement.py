@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import torch
 from torch import Tensor
 
@@ -25,6 +27,7 @@ def rows(
     points: Tensor,
     alive: Tensor,
     references: list[LoopResult],
+    better: LoopResult,
     n_starts: int,
 ) -> list[Row]:
     """Return the rows of the verdicts.
@@ -33,59 +36,57 @@ def rows(
         report: What the engine found.
         points: The points of all of its filters, [C, N, 2].
         alive: Which of them the loops fitted, [C].
-        references: What scikit-learn finds from one start, from another one, and from the better
-            of several.
+        references: What scikit-learn finds from one start, for each of several seeds.
+        better: What it finds from the likeliest of several starts.
         n_starts: How many those are.
     """
-    ours = _judged(report)
     refined = cluster_points(points, max_clusters=report.settings["max_clusters"], refine=True)
-    first, second, better = (
-        _flagged(
-            report,
-            _among_all(result.cluster_sizes, alive, 0),
-            _among_all(result.ch_index, alive, torch.nan),
+
+    def judged(result: LoopResult) -> Verdicts:
+        sizes = _among_all(result.cluster_sizes, alive, 0)
+        return _flagged(report, sizes, _among_all(result.ch_index, alive, torch.nan))
+
+    ours = _judged(report)
+    seeds = [judged(result) for result in references]
+    between = [_agreement(*pair) for pair in combinations(seeds, 2)]
+    what = f"filters with scikit-learn's verdict, mean of {len(seeds)} seeds and the three criteria"
+    goal = f">= {_mean(between):.4f}, scikit-learn's agreement with itself"
+    shares = {
+        name: _mean([_agreement(verdicts, of_seed) for of_seed in seeds])
+        for name, verdicts in (
+            (what, ours),
+            (f"refine=True: {what}", _flagged(report, refined.cluster_sizes, refined.ch_index)),
+            (f"the same of the best of {n_starts} starts", judged(better)),
         )
-        for result in references
-    )
-
-    def shared(verdicts: Verdicts) -> dict[str, float]:
-        return {
-            name: (_agreement(flags, first[name]) + _agreement(flags, second[name])) / 2
-            for name, flags in verdicts.items()
-        }
-
-    itself = {name: _agreement(first[name], second[name]) for name in _CRITERIA}
-    with_both = shared(ours)
-    between = _mean(itself)
-    measured = {
-        "": _mean(with_both),
-        "refine=True: ": _mean(shared(_flagged(report, refined.cluster_sizes, refined.ch_index))),
     }
-    of_better = _mean(shared(better))
+    *with_goal, (of_better, share_of_better) = shares.items()
     return [
+        *(_row_of(name, ours, seeds) for name in _CRITERIA),
         *(
-            informs(
-                f"{name}: same verdict as scikit-learn, as scikit-learn with another seed; flagged "
-                "by ours and its two seeds",
-                with_both[name],
-                f"{with_both[name]:.4f}, {itself[name]:.4f}; "
-                + ", ".join(str(int(found[name].sum())) for found in (ours, first, second)),
-            )
-            for name in _CRITERIA
+            Row(name, share, f"{share:.4f}", goal, share >= _mean(between))
+            for name, share in with_goal
         ),
-        *(
-            Row(
-                f"{name}filters with scikit-learn's verdict, mean of two seeds and the three "
-                "criteria",
-                mean,
-                f"{mean:.4f}",
-                f">= {between:.4f}, scikit-learn's agreement with itself",
-                mean >= between,
-            )
-            for name, mean in measured.items()
+        informs(
+            "scikit-learn's agreement with itself, from pair to pair of seeds",
+            max(between) - min(between),
+            f"{min(between):.4f} to {max(between):.4f}",
         ),
-        informs(f"the same of the best of {n_starts} starts", of_better, f"{of_better:.4f}"),
+        informs(of_better, share_of_better, f"{share_of_better:.4f}"),
     ]
+
+
+def _row_of(criterion: str, ours: Verdicts, seeds: list[Verdicts]) -> Row:
+    """Return the row of one of the criteria."""
+    flags, others = ours[criterion], [of_seed[criterion] for of_seed in seeds]
+    shared = _mean([_same(flags, of_seed) for of_seed in others])
+    itself = _mean([_same(*pair) for pair in combinations(others, 2)])
+    return informs(
+        f"{criterion}: same verdict as scikit-learn, as scikit-learn with another seed; flagged by "
+        f"ours and its {len(seeds)} seeds",
+        shared,
+        f"{shared:.4f}, {itself:.4f}; "
+        + ", ".join(str(int(found.sum())) for found in (flags, *others)),
+    )
 
 
 def _judged(report: AnomalyReport) -> Verdicts:
@@ -120,9 +121,14 @@ def _flagged(report: AnomalyReport, sizes: Tensor, ch_index: Tensor) -> Verdicts
     }
 
 
-def _agreement(flags: Tensor, others: Tensor) -> float:
+def _agreement(verdicts: Verdicts, others: Verdicts) -> float:
+    """Return the share of filters with the same verdict, averaged over the criteria."""
+    return _mean([_same(flags, others[name]) for name, flags in verdicts.items()])
+
+
+def _same(flags: Tensor, others: Tensor) -> float:
     return float((flags == others).double().mean())
 
 
-def _mean(shares: dict[str, float]) -> float:
-    return sum(shares.values()) / len(shares)
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)

@@ -34,6 +34,11 @@ def test_a_small_budget_lowers_the_rank() -> None:
     assert plan_ranks({"a": 100}, 1000, 400) == {"a": 4}
 
 
+def test_what_is_reserved_is_left_free() -> None:
+    assert plan_ranks({"a": 100}, 10, 1200, reserved=200) == {"a": None}
+    assert plan_ranks({"a": 100}, 10, 1200, reserved=300) == {"a": 9}
+
+
 @pytest.mark.parametrize("budget", [399, 1])
 def test_a_budget_too_small_for_anything_is_refused(budget: int) -> None:
     reason = rf"memory_budget={budget} bytes .* take 100 bytes, and at least 4 times that is needed"

@@ -36,7 +36,7 @@ def test_a_small_memory_budget_changes_nothing(batch_size: int, pca: str) -> Non
     # Maps of one sample take 7 * (16 + 16 + 4) * 4 = 1008 bytes.
     options: dict[str, Any] = {"batch_size": batch_size, "pca": pca}
     expected = detect(pca=pca)
-    for budget in (20 * 1008, 5 * 1008):
+    for budget in (22 * 1008, 6 * 1008):
         report = detect(memory_budget=budget, **options)
         for layer, other in zip(report.layers.values(), expected.layers.values(), strict=True):
             assert layer.points is not None

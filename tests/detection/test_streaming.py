@@ -21,8 +21,15 @@ def samples(n_samples: int, width: int, *, decay: float = 0.8, offset: float = 2
     return scores @ torch.linalg.qr(directions.mT)[0].mT + offset
 
 
+def empty_factors(like: Tensor, rank: int) -> TruncatedFactors:
+    """Return factors with room for all samples [C, N, D]; none of it holds a number yet."""
+    n_problems, n_samples, width = like.shape
+    basis = like.new_full((n_problems, rank, width), torch.nan)
+    return TruncatedFactors(rank, basis, like.new_full((n_problems, n_samples, rank), torch.nan))
+
+
 def factorized(whole: Tensor, rank: int, batch_size: int) -> Tensor:
-    factors = TruncatedFactors(rank)
+    factors = empty_factors(whole, rank)
     for part in whole.split(batch_size, dim=1):
         factors.add(part)
     return factors.scores()
@@ -90,12 +97,9 @@ def test_silent_filters_stay_silent() -> None:
 
 
 def test_memory_does_not_grow_with_the_width() -> None:
-    factors = TruncatedFactors(4)
-    for part in samples(100, 60).split(25, dim=1):
-        factors.add(part)
-    assert factors.scores().shape == (3, 100, 4)
+    assert factorized(samples(100, 60), 4, 25).shape == (3, 100, 4)
 
 
 def test_nothing_added_is_refused() -> None:
     with pytest.raises(ValueError, match="no samples were added"):
-        TruncatedFactors(4).scores()
+        empty_factors(samples(10, 10), 4).scores()

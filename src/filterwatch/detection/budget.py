@@ -18,8 +18,8 @@ def plan_ranks(
     Args:
         bytes_per_sample: Layer name to the size of its maps for one sample, in bytes.
         n_samples: Number of samples in the probe.
-        memory_budget: Bytes that all kept maps may take together.
-        reserved: Bytes of them that factorising takes besides.
+        memory_budget: Bytes that all kept maps may take together, with what is reserved.
+        reserved: Bytes of them that are left to work with.
 
     Returns:
         Layer name to the rank of its factorisation, or ``None`` where the maps are kept whole.
@@ -28,9 +28,10 @@ def plan_ranks(
         ValueError: If the budget is too small for either.
     """
     total = sum(bytes_per_sample.values())
-    if total * n_samples <= memory_budget:
+    left = memory_budget - reserved
+    if total * n_samples <= left:
         return dict.fromkeys(bytes_per_sample)
-    rank = min(MAX_RANK, (memory_budget - reserved) // total)
+    rank = min(MAX_RANK, left // total)
     if rank < MIN_RANK:
         raise ValueError(
             f"memory_budget={memory_budget} bytes is too small: the maps of one sample take "
@@ -39,7 +40,7 @@ def plan_ranks(
             + "; raise it, look at fewer `layers`, or send the whole probe through in one batch"
         )
     ranks: dict[str, int | None] = dict.fromkeys(bytes_per_sample, rank)
-    left = memory_budget - reserved - rank * total
+    left -= rank * total
     for name, size in sorted(bytes_per_sample.items(), key=lambda item: item[1]):
         extra = (n_samples - rank) * size
         if extra > left:

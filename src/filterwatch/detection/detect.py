@@ -24,6 +24,8 @@ from filterwatch.detection.workspace import Workspace
 
 # A group of filters is reduced in this share of the memory budget: it is copied a few times.
 _GROUPS = 8
+# And this share is left free for that, and for the holes that it leaves in a process's memory.
+_FREE = 4
 
 
 def detect_anomaly_filters(
@@ -73,9 +75,10 @@ def detect_anomaly_filters(
         seed: Seed of whatever a model draws in evaluation mode. Components and clusterings start
             from the same place each time, and the quarters that vote are the same ones.
         batch_size: Images per forward pass, where the probe is one tensor.
-        memory_budget: Bytes that the maps kept between batches may take; beside it come the model's
-            own maps. Layers that do not fit are kept as a truncated factorisation of their maps.
-            A probe that goes through in one batch needs a fraction of it.
+        memory_budget: Bytes that detection may take beside the model's own maps: three quarters
+            for the maps kept between batches, the rest to work with. Layers that do not fit are
+            kept as a truncated factorisation of their maps. A probe that goes through in one batch
+            needs a fraction of it.
         forward: How a batch of an iterable goes through the model; called as ``forward(batch)``.
             Default: the batch's images, moved to the model's device.
         masks: Masks on the model's filters, as `mask_filters` returns them. Masked filters are
@@ -113,7 +116,7 @@ def detect_anomaly_filters(
         {name: layer.map_bytes for name, layer in found.items()},
         n_samples,
         memory_budget,
-        reserved=memory_budget // _GROUPS,
+        reserved=memory_budget // _FREE,
     )
     reductions = {
         name: LayerReduction(

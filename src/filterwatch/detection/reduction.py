@@ -130,10 +130,13 @@ class LayerReduction:
         size = max(1, limit // (4 * MERGED_SAMPLES * width))
         groups = rows.split(n_filters if common else size)
         if not self._factors:
-            problems = 1 if common else n_filters
-            room = self._room((problems, rank, width), rows)
-            rooms = room.split(problems if common else size)
-            self._factors = [TruncatedFactors(rank, room) for room in rooms]
+            problems, at_once = (1, 1) if common else (n_filters, size)
+            n_scores = self.n_samples * n_filters // problems
+            rooms = (
+                self._room((problems, rank, width), rows, "basis").split(at_once),
+                self._room((problems, n_scores, rank), rows, "scores").split(at_once),
+            )
+            self._factors = [TruncatedFactors(rank, *room) for room in zip(*rooms, strict=True)]
         magnitudes = []
         for factors, group in zip(self._factors, groups, strict=True):
             magnitude = torch.zeros((), device=rows.device)
@@ -184,10 +187,10 @@ class LayerReduction:
             limit = min(limit, _CACHED_BYTES)
         return max(1, limit // (rows.shape[1] * rows.shape[2] * 4))
 
-    def _room(self, shape: tuple[int, ...], rows: Tensor) -> Tensor:
+    def _room(self, shape: tuple[int, ...], rows: Tensor, of: str = "maps") -> Tensor:
         # A workspace that nobody shares is forgotten at once, and the memory freed with the maps.
         workspace = Workspace() if self._workspace is None else self._workspace
-        return workspace.empty(self._name, shape, rows)
+        return workspace.empty(f"{self._name} {of}", shape, rows)
 
     def _is_finite(self) -> bool:
         """Return whether the maps so far are; give up if not."""

@@ -19,13 +19,17 @@ class TruncatedFactors:
 
     Args:
         rank: r, the number of directions kept.
-        room: Where the basis is kept, [C, r, D]. Default: it is allocated anew at each merge, which
-            leaves holes in a process's memory where there are many factorisations.
+        basis_room: Where the basis is kept, [C, r, D].
+        scores_room: Where the scores are kept, [C, N, r], N being the number of samples in the end.
+
+    Both are given because what is allocated anew at each merge leaves holes in a process's memory,
+    where there are many factorisations.
     """
 
-    def __init__(self, rank: int, room: Tensor | None = None) -> None:
+    def __init__(self, rank: int, basis_room: Tensor, scores_room: Tensor) -> None:
         self._rank = rank
-        self._room = room
+        self._basis_room = basis_room
+        self._scores_room = scores_room
         self._basis: Tensor | None = None
         self._scores: Tensor | None = None
 
@@ -42,12 +46,13 @@ class TruncatedFactors:
 
     def _merge(self, samples: Tensor) -> None:
         if self._basis is None or self._scores is None:
-            rows, old = samples, samples.new_zeros(samples.shape[0], 0, 0)
+            rows, n_before = samples, 0
         else:
             # A square root of the kept samples' Gram matrix stands for all of them.
             values, vectors = torch.linalg.eigh((self._scores.mT @ self._scores).double())
             root = (vectors * values.clamp(min=0).sqrt().unsqueeze(1)).mT.to(samples.dtype)
-            rows, old = torch.cat([root @ self._basis, samples], dim=1), self._scores
+            rows = torch.cat([root @ self._basis, samples], dim=1)
+            n_before = self._scores.shape[1]
         # The right singular vectors of the few long rows, by way of their small Gram matrix.
         values, vectors = torch.linalg.eigh((rows @ rows.mT).double())
         rank = min(self._rank, rows.shape[1], rows.shape[2])
@@ -55,11 +60,8 @@ class TruncatedFactors:
         floor = values[:, -1:].clamp(min=torch.finfo(torch.float64).tiny) * 1e-12
         scale = values.maximum(floor).rsqrt().where(values > floor, 0.0)
         basis = (vectors * scale.unsqueeze(1)).mT.to(samples.dtype) @ rows
-        new_scores = samples @ basis.mT
-        if self._basis is not None:
-            rotated = old @ (self._basis @ basis.mT)
-            new_scores = torch.cat([rotated, new_scores], dim=1)
-        if self._room is not None:
-            kept = self._room[:, :rank]
-            basis = kept.copy_(basis)
-        self._basis, self._scores = basis, new_scores
+        scores = self._scores_room[:, : n_before + samples.shape[1], :rank]
+        scores[:, n_before:] = samples @ basis.mT
+        if self._basis is not None and self._scores is not None:
+            scores[:, :n_before] = self._scores @ (self._basis @ basis.mT)
+        self._basis, self._scores = self._basis_room[:, :rank].copy_(basis), scores
