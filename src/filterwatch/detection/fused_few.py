@@ -13,14 +13,16 @@ import numpy as np
 from numba import njit
 
 from filterwatch.detection.fused_kmeans import FAST_MATH, Array
-from filterwatch.detection.fused_power import BLOCK, advance_block, dots_of_four, leading_plane
+from filterwatch.detection.fused_power import BLOCK, advance_blindly, dots_of_four, leading_plane
 
-# Columns centred at once: a strip of 128 samples fills half of a second-level cache.
-_STRIP = 512
+# Bytes of the columns centred at once: half of a small second-level cache. The wider the strip, the
+# longer are the stretches of memory that are read.
+_STRIP_BYTES = 2**18
 # A matrix of trace 1 whose eigenvalues' squares add up to less has none that stands out: up to 128
-# samples, the second is at least a sixtieth of the first, which single precision tells apart.
-_FLAT = 0.1
+# samples, the second is at least 1/154 of the first, whose square single precision tells apart.
+_FLAT = 0.3
 _MOST_SQUARINGS = 6
+_BLIND_ROUNDS = 2
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
@@ -59,12 +61,12 @@ def _products(
 ) -> tuple[float, float]:
     """Fill the products of one filter's centred samples; return sum and largest magnitude."""
     n_samples = maps.shape[0] if samples_first else maps.shape[1]
-    columns = np.empty(strip.shape[1], np.float32)
-    extremes = np.zeros(strip.shape[1], np.float32)
+    most = strip.shape[1]
+    columns, extremes = np.empty(most, np.float32), np.zeros(most, np.float32)
     magnitude = 0.0
     products[:] = 0.0
-    for start in range(0, maps.shape[2], _STRIP):
-        width = min(_STRIP, maps.shape[2] - start)
+    for start in range(0, maps.shape[2], most):
+        width = min(most, maps.shape[2] - start)
         columns[:] = np.float32(0.0)
         for i in range(n_samples):
             source = maps[i, problem] if samples_first else maps[problem, i]
@@ -142,7 +144,7 @@ def _flat_start(
         if concentration > _FLAT:
             break
         power, spare = spare, power
-    advance_block(power, 1, 2, block, scores, image)
+    advance_blindly(power, _BLIND_ROUNDS, block, scores, image)
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True)
@@ -177,7 +179,7 @@ def leading_scores(
     """
     n_samples = maps.shape[0] if samples_first else maps.shape[1]
     padded = start.shape[1]
-    strip = np.zeros((padded, _STRIP), np.float32)
+    strip = np.zeros((padded, min(_STRIP_BYTES // (4 * padded), maps.shape[2])), np.float32)
     products = np.empty((padded, padded))
     matrix = np.empty((padded, padded), np.float32)
     power = np.empty((padded, padded), np.float32)

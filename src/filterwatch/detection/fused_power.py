@@ -132,6 +132,14 @@ def next_block(image: Array, rotation: Array, block: Array) -> None:
         vector[:] = np.float32(0.0)
         for k in range(size):
             _add_multiple(vector, rotation[k, j], image[k])
+    _orthonormalize(block)
+
+
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
+def _orthonormalize(block: Array) -> None:
+    """Make rows orthonormal, each to those before it."""
+    for j in range(block.shape[0]):
+        vector = block[j]
         before = math.sqrt(_dot(vector, vector))
         for _ in range(2):
             for k in range(j):
@@ -139,6 +147,15 @@ def next_block(image: Array, rotation: Array, block: Array) -> None:
         after = math.sqrt(_dot(vector, vector))
         # What rounding leaves of a vector that depends on those before is no direction.
         vector *= np.float32(1.0 / after) if after > 1e-5 * before else np.float32(0.0)
+
+
+@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
+def advance_blindly(x: Array, rounds: int, block: Array, scores: Array, image: Array) -> None:
+    """Take so many rounds on all rows without telling directions apart, which costs the most."""
+    for _ in range(rounds):
+        advance(x, 1, block, scores, image)
+        block[:] = image
+        _orthonormalize(block)
 
 
 @njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
