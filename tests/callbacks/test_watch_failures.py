@@ -66,6 +66,11 @@ class Dense(TinyNet):
             {"criteria": AnomalyCriteria(64), "probe_size": 65},
             r"small_cluster_size=64 makes every cluster of a probe of 64",
         ),
+        (
+            TinyNet(),
+            {"batch_size": 10, "memory_budget": 5000},
+            r"memory_budget=5000 bytes is too small.* at least \d+, look at fewer `layers`",
+        ),
     ],
 )
 def test_what_cannot_work_is_an_error_before_training(
@@ -76,6 +81,12 @@ def test_what_cannot_work_is_an_error_before_training(
     with pytest.raises(ValueError, match=message):
         fit(callback, module=module)
     assert all(map(torch.equal, before, module.parameters()))
+
+
+def test_a_probe_that_goes_through_in_one_batch_needs_no_memory_for_maps() -> None:
+    callback = watch(batch_size=64, memory_budget=1, strict=True)
+    fit(callback)
+    assert len(callback.history) == 2
 
 
 def test_no_validation_data_is_an_error_that_names_the_ways_out() -> None:

@@ -35,15 +35,18 @@ def test_a_small_budget_lowers_the_rank() -> None:
 
 
 def test_what_is_reserved_is_left_free() -> None:
-    assert plan_ranks({"a": 100}, 10, 1200, reserved=200) == {"a": None}
-    assert plan_ranks({"a": 100}, 10, 1200, reserved=300) == {"a": 9}
+    assert plan_ranks({"a": 100}, 10, 2000, free_share=0.5) == {"a": None}
+    assert plan_ranks({"a": 100}, 10, 1998, free_share=0.5) == {"a": 9}
 
 
 @pytest.mark.parametrize("budget", [399, 1])
 def test_a_budget_too_small_for_anything_is_refused(budget: int) -> None:
-    reason = rf"memory_budget={budget} bytes .* take 100 bytes, and at least 4 times that is needed"
-    with pytest.raises(ValueError, match=reason + "; raise it, look at fewer `layers`, or send"):
+    reason = rf"memory_budget={budget} bytes .* take 100 bytes; raise it to at least "
+    with pytest.raises(ValueError, match=reason + "400, look at fewer `layers`, or send"):
         plan_ranks({"a": 100}, 1000, budget)
+    with pytest.raises(ValueError, match=reason + "534, "):
+        plan_ranks({"a": 100}, 1000, budget, free_share=0.25)
+    assert plan_ranks({"a": 100}, 1000, 534, free_share=0.25) == {"a": 4}
 
 
 def test_no_layers() -> None:

@@ -51,6 +51,7 @@ def test_a_small_memory_budget_changes_nothing(batch_size: int, pca: str) -> Non
 def test_a_budget_too_small_is_refused_before_anything_runs() -> None:
     with pytest.raises(ValueError, match=r"memory_budget=1000 bytes is too small: .* 1008 bytes"):
         detect(memory_budget=1000, batch_size=10)
+    assert_same_verdicts(detect(memory_budget=1000), detect())  # nothing is kept of one batch
 
 
 def test_wide_maps_within_a_small_budget() -> None:

@@ -61,3 +61,19 @@ def test_copies_and_what_was_cleared_hold_nothing() -> None:
     assert len(pickle.dumps(workspace)) < 1000
     workspace.clear()
     assert not workspace._arrays
+
+
+def test_maps_take_no_more_than_their_share_of_the_budget() -> None:
+    # Maps of one sample take 4 * 2 * (3 * 8 * 8 + 4 * 6 * 6) = 2688 bytes, those of all 107,520.
+    for budget in (180_000, 100_000, 20_000):
+        workspace = Workspace()
+        detect_anomaly_filters(
+            network(),
+            images(0),
+            batch_size=8,
+            max_clusters=3,
+            memory_budget=budget,
+            workspace=workspace,
+        )
+        kept = sum(a.nbytes for name, a in workspace._arrays.items() if "scores" not in name)
+        assert 0 < kept <= 0.75 * budget

@@ -21,6 +21,7 @@ from filterwatch.callbacks.resuming import plain_settings, refuse_lost_masks
 from filterwatch.callbacks.summary import summary_table
 from filterwatch.callbacks.warn_once import WarnOnce
 from filterwatch.detection import AnomalyCriteria, AnomalyReport, Workspace, find_images
+from filterwatch.detection.budget import plan_layers
 from filterwatch.visuals.gallery import Gallery
 from filterwatch.visuals.pictures import Pictures, chosen_pictures
 
@@ -81,8 +82,9 @@ class AnomalyFilterCallback(ProbingCallback):
             cost three to four times as much.
         pca: ``"filter"`` reduces each filter's maps to their own two principal components,
             ``"layer"`` to those that a layer's filters share.
-        batch_size: Number of samples in one forward pass. On a CPU the memory that their maps take
-            together, at most 1 GiB, is kept until the fit ends.
+        batch_size: Number of samples in one forward pass.
+        memory_budget: Bytes that feature maps may take beside the network's own, see
+            `detect_anomaly_filters`; 1 GiB. On a CPU they are kept until the fit ends.
         probe: Where samples come from instead of the validation data: images [N, C, H, W], a data
             set, a dataloader or another iterable of batches; ``"train"`` takes training samples,
             which are never taken unless asked for.
@@ -105,8 +107,9 @@ class AnomalyFilterCallback(ProbingCallback):
         TypeError: If an argument has the wrong type.
         ValueError: If an argument is out of range; at the start of a fit, if there is nothing to
             probe with, the module cannot run the probe or has no convolution, ``layers`` matches
-            nothing, the probe is too small for ``max_clusters`` or the criteria, or its images
-            differ in size (without ``strict`` and actions that is a warning, and the fit goes on
+            nothing, the probe is too small for ``max_clusters`` or the criteria,
+            ``memory_budget`` is too small for the layers' maps, or the probe's images differ in
+            size (without ``strict`` and actions that is a warning, and the fit goes on
             unwatched).
     """
 
@@ -123,6 +126,7 @@ class AnomalyFilterCallback(ProbingCallback):
         votes: int = 0,
         pca: Literal["filter", "layer"] = "filter",
         batch_size: int = 64,
+        memory_budget: int = 2**30,
         probe: ProbeSource = None,
         prefix: str = "",
         print_summary: bool = True,
@@ -139,6 +143,7 @@ class AnomalyFilterCallback(ProbingCallback):
         self.votes = votes
         self.pca = pca
         self.batch_size = batch_size
+        self.memory_budget = memory_budget
         self.probe = probe
         self.prefix = prefix
         self.print_summary = print_summary
@@ -211,6 +216,8 @@ class AnomalyFilterCallback(ProbingCallback):
             self.samples, self._restored = None, False
             return
         layers = self.find_layers(trainer, pl_module, self.samples)
+        if len(self.samples.batches) > 1:
+            plan_layers(layers, self.samples.n_samples, self.memory_budget)
         self._layers = [layer.name for layer in layers]
         self._gallery.start(trainer, self.samples, layers)
         self.actions.start(self.watch(trainer, pl_module), resumed=self._restored)

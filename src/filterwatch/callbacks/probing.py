@@ -48,6 +48,7 @@ class ProbingCallback(ActingCallback):
     votes: int
     seed: int
     batch_size: int
+    memory_budget: int
     report: AnomalyReport | None
     record: Record
     samples: Probe | None
@@ -177,6 +178,7 @@ class ProbingCallback(ActingCallback):
                 pca=self.pca,
                 votes=self.votes,
                 seed=self.seed,
+                memory_budget=self.memory_budget,
                 forward=self._gallery.watching(
                     lambda batch: run_step(trainer, pl_module, batch, self.probe_step)
                 ),

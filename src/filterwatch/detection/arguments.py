@@ -14,13 +14,14 @@ def check_detection_arguments(arguments: Mapping[str, Any]) -> None:
 
     Args:
         arguments: Name to value, of ``layers``, ``criteria``, ``max_clusters``, ``pca``, ``votes``,
-            ``seed`` and ``batch_size``; others are passed over.
+            ``seed``, ``batch_size`` and ``memory_budget``; others are passed over.
 
     Raises:
         TypeError: If one has the wrong type.
         ValueError: If one is out of range.
     """
     check_integer("batch_size", arguments["batch_size"], 1)
+    check_integer("memory_budget", arguments["memory_budget"], 1)
     check_integer("max_clusters", arguments["max_clusters"], 2)
     check_integer("votes", arguments["votes"], 0)
     check_seed(arguments["seed"])

@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
+
+from filterwatch.detection.capture import Layer
 
 # Directions kept of a layer that is too large to keep whole: two are looked at, the others make
 # those two right.
 MAX_RANK = 16
 MIN_RANK = 4
+# This share of the budget is left to work with, and for the holes that this leaves in memory.
+FREE_SHARE = 0.25
+
+
+def plan_layers(
+    layers: Iterable[Layer], n_samples: int, memory_budget: int
+) -> dict[str, int | None]:
+    """Decide as `plan_ranks` does, with `FREE_SHARE` of the budget left free."""
+    sizes = {layer.name: layer.map_bytes for layer in layers}
+    return plan_ranks(sizes, n_samples, memory_budget, free_share=FREE_SHARE)
 
 
 def plan_ranks(
-    bytes_per_sample: Mapping[str, int], n_samples: int, memory_budget: int, reserved: int = 0
+    bytes_per_sample: Mapping[str, int],
+    n_samples: int,
+    memory_budget: int,
+    free_share: float = 0.0,
 ) -> dict[str, int | None]:
     """Decide which layers are kept whole and which as a truncated factorisation.
 
     Args:
         bytes_per_sample: Layer name to the size of its maps for one sample, in bytes.
         n_samples: Number of samples in the probe.
-        memory_budget: Bytes that all kept maps may take together, with what is reserved.
-        reserved: Bytes of them that are left to work with.
+        memory_budget: Bytes that all kept maps may take together, with what is left free.
+        free_share: Share of them that is left free, below 1.
 
     Returns:
         Layer name to the rank of its factorisation, or ``None`` where the maps are kept whole.
@@ -28,16 +44,15 @@ def plan_ranks(
         ValueError: If the budget is too small for either.
     """
     total = sum(bytes_per_sample.values())
-    left = memory_budget - reserved
+    left = int(memory_budget * (1 - free_share))
     if total * n_samples <= left:
         return dict.fromkeys(bytes_per_sample)
     rank = min(MAX_RANK, left // total)
     if rank < MIN_RANK:
         raise ValueError(
             f"memory_budget={memory_budget} bytes is too small: the maps of one sample take "
-            f"{total} bytes, and at least {MIN_RANK} times that is needed"
-            + (f", and {reserved} to work with" if reserved else "")
-            + "; raise it, look at fewer `layers`, or send the whole probe through in one batch"
+            f"{total} bytes; raise it to at least {math.ceil(MIN_RANK * total / (1 - free_share))},"
+            " look at fewer `layers`, or send the whole probe through in one batch"
         )
     ranks: dict[str, int | None] = dict.fromkeys(bytes_per_sample, rank)
     left -= rank * total

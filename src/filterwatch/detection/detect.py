@@ -9,9 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from filterwatch._checks import check_integer
 from filterwatch.detection.arguments import check_detection_arguments, check_probe_size
-from filterwatch.detection.budget import plan_ranks
+from filterwatch.detection.budget import plan_layers
 from filterwatch.detection.capture import Forward, Layer, capture, find_layers, first_samples
 from filterwatch.detection.criteria import AnomalyCriteria
 from filterwatch.detection.images import find_images
@@ -24,8 +23,6 @@ from filterwatch.detection.workspace import Workspace
 
 # A group of filters is reduced in this share of the memory budget: it is copied a few times.
 _GROUPS = 8
-# And this share is left free for that, and for the holes that it leaves in a process's memory.
-_FREE = 4
 
 
 def detect_anomaly_filters(
@@ -75,10 +72,11 @@ def detect_anomaly_filters(
         seed: Seed of whatever a model draws in evaluation mode. Components and clusterings start
             from the same place each time, and the quarters that vote are the same ones.
         batch_size: Images per forward pass, where the probe is one tensor.
-        memory_budget: Bytes that detection may take beside the model's own maps: three quarters
-            for the maps kept between batches, the rest to work with. Layers that do not fit are
-            kept as a truncated factorisation of their maps. A probe that goes through in one batch
-            needs a fraction of it.
+        memory_budget: Bytes that feature maps may take beside the model's own: three quarters for
+            those kept between batches, the rest to work with. Layers that do not fit are kept as a
+            truncated factorisation. A probe that goes through in one batch needs a fraction of it.
+            What the maps become, points and labels and scores of factorisations, takes 30 to 90
+            bytes for each filter and sample besides.
         forward: How a batch of an iterable goes through the model; called as ``forward(batch)``.
             Default: the batch's images, moved to the model's device.
         masks: Masks on the model's filters, as `mask_filters` returns them. Masked filters are
@@ -99,7 +97,6 @@ def detect_anomaly_filters(
             makes every cluster small; or an argument is out of range.
     """
     check_detection_arguments(locals())
-    check_integer("memory_budget", memory_budget, 1)
     criteria = criteria or AnomalyCriteria()
     with preserved_random_state(seed):  # which iterating a DataLoader draws from
         batches, n_samples = _count(probe, batch_size)
@@ -112,12 +109,9 @@ def detect_anomaly_filters(
         layer.name: layer
         for layer in find_layers(model, few, layers=layers, forward=forward, seed=seed)
     }
-    ranks = plan_ranks(
-        {name: layer.map_bytes for name, layer in found.items()},
-        n_samples,
-        memory_budget,
-        reserved=memory_budget // _FREE,
-    )
+    ranks: dict[str, int | None] = dict.fromkeys(found)
+    if len(find_images(first)) < n_samples:
+        ranks = plan_layers(found.values(), n_samples, memory_budget)
     reductions = {
         name: LayerReduction(
             n_samples=n_samples,
