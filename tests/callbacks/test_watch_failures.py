@@ -69,7 +69,7 @@ class Dense(TinyNet):
         (
             TinyNet(),
             {"batch_size": 10, "memory_budget": 5000},
-            r"memory_budget=5000 bytes is too small.* at least \d+, look at fewer `layers`",
+            r"memory_budget=5000 bytes is too small.* at least \d+, better .* look at fewer `layers`",
         ),
     ],
 )
@@ -87,6 +87,11 @@ def test_a_probe_that_goes_through_in_one_batch_needs_no_memory_for_maps() -> No
     callback = watch(batch_size=64, memory_budget=1, strict=True)
     fit(callback)
     assert len(callback.history) == 2
+
+
+def test_rough_points_are_a_warning() -> None:
+    with pytest.warns(UserWarning, match=r"memory_budget suffices for \d+ directions .* rough"):
+        fit(watch(batch_size=10, memory_budget=20_000, strict=True))
 
 
 def test_no_validation_data_is_an_error_that_names_the_ways_out() -> None:

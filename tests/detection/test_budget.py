@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from filterwatch.detection.budget import MAX_RANK, MIN_RANK, plan_ranks
+from filterwatch.detection.budget import MAX_RANK, MIN_RANK, approximation_note, plan_ranks
 
 
 def taken(sizes: dict[str, int], ranks: dict[str, int | None], n_samples: int) -> int:
@@ -42,11 +42,26 @@ def test_what_is_reserved_is_left_free() -> None:
 @pytest.mark.parametrize("budget", [399, 1])
 def test_a_budget_too_small_for_anything_is_refused(budget: int) -> None:
     reason = rf"memory_budget={budget} bytes .* take 100 bytes; raise it to at least "
-    with pytest.raises(ValueError, match=reason + "400, look at fewer `layers`, or send"):
+    with pytest.raises(ValueError, match=reason + "400, .* look at fewer `layers`, or send"):
         plan_ranks({"a": 100}, 1000, budget)
     with pytest.raises(ValueError, match=reason + "534, "):
         plan_ranks({"a": 100}, 1000, budget, free_share=0.25)
     assert plan_ranks({"a": 100}, 1000, 534, free_share=0.25) == {"a": 4}
+
+
+def test_fewer_samples_than_directions_need_less() -> None:
+    with pytest.raises(ValueError, match="at least 400, "):
+        plan_ranks({"a": 100}, 3, 399, free_share=0.25)
+    assert plan_ranks({"a": 100}, 3, 400, free_share=0.25) == {"a": None}
+
+
+def test_rough_points_are_noted() -> None:
+    assert approximation_note({"a": None, "b": None}) is None
+    assert approximation_note({"a": None, "b": MAX_RANK}) is None
+    note = approximation_note({"a": None, "b": 4, "c": 4})
+    assert note is not None
+    assert "4 directions of the maps of 2 in 3 layers" in note
+    assert "4.0 times as much for 16" in note
 
 
 def test_no_layers() -> None:

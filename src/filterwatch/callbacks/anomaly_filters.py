@@ -21,7 +21,6 @@ from filterwatch.callbacks.resuming import plain_settings, refuse_lost_masks
 from filterwatch.callbacks.summary import summary_table
 from filterwatch.callbacks.warn_once import WarnOnce
 from filterwatch.detection import AnomalyCriteria, AnomalyReport, Workspace, find_images
-from filterwatch.detection.budget import plan_layers
 from filterwatch.visuals.gallery import Gallery
 from filterwatch.visuals.pictures import Pictures, chosen_pictures
 
@@ -216,8 +215,7 @@ class AnomalyFilterCallback(ProbingCallback):
             self.samples, self._restored = None, False
             return
         layers = self.find_layers(trainer, pl_module, self.samples)
-        if len(self.samples.batches) > 1:
-            plan_layers(layers, self.samples.n_samples, self.memory_budget)
+        self.check_memory(layers, self.samples)
         self._layers = [layer.name for layer in layers]
         self._gallery.start(trainer, self.samples, layers)
         self.actions.start(self.watch(trainer, pl_module), resumed=self._restored)

@@ -26,6 +26,7 @@ from filterwatch.detection import (
     find_layers,
 )
 from filterwatch.detection.arguments import check_probe_size
+from filterwatch.detection.budget import approximation_note, plan_layers
 from filterwatch.detection.capture import Layer
 from filterwatch.detection.compiled import compilation_note
 from filterwatch.detection.fused_clustering import cluster
@@ -142,6 +143,18 @@ class ProbingCallback(ActingCallback):
                 layers=self.layers,
                 forward=tried_step(trainer, pl_module, self.probe_step),
             )
+
+    def check_memory(self, layers: list[Layer], samples: Probe) -> None:
+        """Warn where ``memory_budget`` is small for the layers' maps.
+
+        Raises:
+            ValueError: If it is too small.
+        """
+        if len(samples.batches) == 1:
+            return
+        note = approximation_note(plan_layers(layers, samples.n_samples, self.memory_budget))
+        if note is not None:
+            self._warnings.warn("memory", f"AnomalyFilterCallback: {note}")
 
     def probe_network(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
         """Make a new report, and let actions act; where that fails, everything stays as it was."""

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 
 from filterwatch.detection.capture import Layer
 
-# Directions kept of a layer that is too large to keep whole: two are looked at, the others make
-# those two right.
+# Directions kept of a layer that is too large to keep whole: two are looked at, the others bring
+# those two closer to what they are. With the fewest they can be far off.
 MAX_RANK = 16
 MIN_RANK = 4
 # This share of the budget is left to work with, and for the holes that this leaves in memory.
@@ -21,6 +21,19 @@ def plan_layers(
     """Decide as `plan_ranks` does, with `FREE_SHARE` of the budget left free."""
     sizes = {layer.name: layer.map_bytes for layer in layers}
     return plan_ranks(sizes, n_samples, memory_budget, free_share=FREE_SHARE)
+
+
+def approximation_note(ranks: Mapping[str, int | None]) -> str | None:
+    """Return what to say where layers are kept as fewer than `MAX_RANK` directions, if any are."""
+    kept = [rank for rank in ranks.values() if rank is not None]
+    if not kept or min(kept) == MAX_RANK:
+        return None
+    return (
+        f"memory_budget suffices for {min(kept)} directions of the maps of {len(kept)} in "
+        f"{len(ranks)} layers: their points are rough, and verdicts may differ. Raise it to "
+        f"{MAX_RANK / min(kept):.1f} times as much for {MAX_RANK} directions, look at fewer "
+        "`layers`, or send the whole probe through in one batch (`batch_size`)"
+    )
 
 
 def plan_ranks(
@@ -49,10 +62,11 @@ def plan_ranks(
         return dict.fromkeys(bytes_per_sample)
     rank = min(MAX_RANK, left // total)
     if rank < MIN_RANK:
+        least = math.ceil(min(n_samples, MIN_RANK) * total / (1 - free_share))
         raise ValueError(
             f"memory_budget={memory_budget} bytes is too small: the maps of one sample take "
-            f"{total} bytes; raise it to at least {math.ceil(MIN_RANK * total / (1 - free_share))},"
-            " look at fewer `layers`, or send the whole probe through in one batch"
+            f"{total} bytes; raise it to at least {least}, better to four times that, look at "
+            "fewer `layers`, or send the whole probe through in one batch (`batch_size`)"
         )
     ranks: dict[str, int | None] = dict.fromkeys(bytes_per_sample, rank)
     left -= rank * total

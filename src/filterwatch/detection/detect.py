@@ -73,8 +73,10 @@ def detect_anomaly_filters(
             from the same place each time, and the quarters that vote are the same ones.
         batch_size: Images per forward pass, where the probe is one tensor.
         memory_budget: Bytes that feature maps may take beside the model's own: three quarters for
-            those kept between batches, the rest to work with. Layers that do not fit are kept as a
-            truncated factorisation. A probe that goes through in one batch needs a fraction of it.
+            those kept between batches, the rest to work with. Where the maps of all layers take
+            more, the largest are kept as a truncated factorisation of 4 to 16 directions: their
+            points, and verdicts on them, are approximate, with few directions roughly so. A probe
+            that goes through in one batch keeps no maps, whatever the budget.
             What the maps become, points and labels and scores of factorisations, takes 30 to 90
             bytes for each filter and sample besides.
         forward: How a batch of an iterable goes through the model; called as ``forward(batch)``.
