@@ -69,7 +69,7 @@ class Dense(TinyNet):
         (
             TinyNet(),
             {"batch_size": 10, "memory_budget": 5000},
-            r"memory_budget=5000 bytes is too small.* at least \d+, better .* look at fewer `layers`",
+            r"memory_budget=5000 bytes is too small.* at least \d+, .* fewer `layers`",
         ),
     ],
 )
