@@ -114,6 +114,17 @@ def test_a_probe_that_can_be_read_once() -> None:
     assert_same_verdicts(detect(probe=iter(images().split(20))), detect())
 
 
+def test_batches_whose_images_only_forward_finds() -> None:
+    class Wrapped:
+        def __init__(self, samples: list[tuple[Tensor]]) -> None:
+            self.content = torch.stack([image for (image,) in samples])
+
+    model = bank()
+    loader = DataLoader(TensorDataset(images()), batch_size=16, collate_fn=Wrapped)
+    report = detect(model, loader, forward=lambda batch: model(batch.content))
+    assert_same_verdicts(report, detect())
+
+
 def test_a_loader_of_a_part_of_its_data_set() -> None:
     # The other samples do not come: neither do they count.
     half = BatchSampler(range(0, N_SAMPLES, 2), 20, False)

@@ -65,8 +65,9 @@ def plan_ranks(
         least = math.ceil(min(n_samples, MIN_RANK) * total / (1 - free_share))
         raise ValueError(
             f"memory_budget={memory_budget} bytes is too small: the maps of one sample take "
-            f"{total} bytes; raise it to at least {least}, better to four times that, look at "
-            "fewer `layers`, or send the whole probe through in one batch (`batch_size`)"
+            f"{total} bytes; raise it to at least {least}, better to {MAX_RANK // MIN_RANK} times "
+            "that, look at fewer `layers`, or send the whole probe through in one batch "
+            "(`batch_size`)"
         )
     ranks: dict[str, int | None] = dict.fromkeys(bytes_per_sample, rank)
     left -= rank * total

@@ -112,7 +112,7 @@ def detect_anomaly_filters(
         for layer in find_layers(model, few, layers=layers, forward=forward, seed=seed)
     }
     ranks: dict[str, int | None] = dict.fromkeys(found)
-    if len(find_images(first)) < n_samples:
+    if not _holds_all(first, n_samples):
         ranks = plan_layers(found.values(), n_samples, memory_budget)
     reductions = {
         name: LayerReduction(
@@ -184,6 +184,14 @@ def _few_samples(batch: Any) -> Any:
         return first_samples(batch, 2)
     except ValueError:
         return batch
+
+
+def _holds_all(batch: Any, n_samples: int) -> bool:
+    """Return whether a batch is the whole probe, as far as its images can be found."""
+    try:
+        return len(find_images(batch)) == n_samples
+    except ValueError:
+        return False
 
 
 def _run(
