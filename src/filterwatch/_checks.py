@@ -41,10 +41,52 @@ def check_optional_integer(name: str, value: object, minimum: int, none_means: s
         check_integer(name, value, minimum, f", or None for {none_means}")
 
 
+def check_text(name: str, value: object, what: str) -> None:
+    """Raise ``TypeError`` unless ``value`` is a string."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name}={value!r} is no string: pass {what}")
+
+
 def check_flag(name: str, value: object) -> None:
     """Raise ``TypeError`` unless ``value`` is True or False."""
     if not isinstance(value, bool):
         raise TypeError(f"{name}={value!r} is not a bool: pass True or False")
+
+
+def check_seed(value: object) -> None:
+    """Raise ``TypeError`` or ``ValueError`` unless ``seed`` is an integer from 0 to 2**32 - 1."""
+    check_integer("seed", value, 0)
+    if isinstance(value, int) and value >= 2**32:
+        raise ValueError(f"seed={value} is too large: NumPy takes seeds from 0 to {2**32 - 1}")
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Raise ``ValueError`` unless ``value`` is one of the choices."""
+    if value not in choices:
+        shown = " or ".join(map(repr, choices))
+        raise ValueError(f"{name}={value!r} is unknown: pass {shown}")
+
+
+def check_patterns(name: str, value: object) -> None:
+    """Raise unless ``value`` is None or a non-empty sequence of glob patterns.
+
+    Raises:
+        TypeError: If it is something else, a single string included.
+        ValueError: If there is no pattern in it.
+    """
+    if value is None:
+        return
+    if (
+        isinstance(value, str)
+        or not isinstance(value, Sequence)
+        or not all(isinstance(pattern, str) for pattern in value)
+    ):
+        raise TypeError(
+            f"{name}={value!r} is not a list of glob patterns over module names: pass a list of "
+            "strings such as ['layer1.*'], or None for every layer"
+        )
+    if not value:
+        raise ValueError(f"{name}=[] watches nothing: name a layer, or pass None for every layer")
 
 
 def check_fraction(name: str, value: object) -> None:

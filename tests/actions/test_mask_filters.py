@@ -12,7 +12,7 @@ from acted import TinyNet, bitwise_equal, dataset
 from torch import nn
 
 from filterwatch import AnomalyCriteria, detect_anomaly_filters, mask_filters
-from filterwatch.detection.capture import capture
+from filterwatch.observing import observe
 
 IMAGES = dataset().tensors[0]
 DETECTION: dict[str, Any] = {
@@ -104,7 +104,7 @@ def test_of_a_report_its_filters_are_masked(network: nn.Module) -> None:
     with mask_filters(network, report) as masked:
         assert masked.filters == report.filters
         found: dict[str, torch.Tensor] = {}
-        capture(network, [IMAGES], lambda name, maps: found.update({name: maps.clone()}))
+        observe(network, [IMAGES], lambda name, maps: found.update({name: maps.clone()}))
         for anomaly in report.anomalies:
             assert (found[anomaly.layer][:, anomaly.channel] == 0).all()
 

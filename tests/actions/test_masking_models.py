@@ -13,7 +13,7 @@ from torchvision.models import get_model
 
 from filterwatch import mask_filters
 from filterwatch.detection import find_layers
-from filterwatch.detection.capture import capture
+from filterwatch.observing import observe
 
 MODELS = {
     "alexnet": 64,
@@ -45,7 +45,7 @@ def largest_values(model: nn.Module, images: torch.Tensor) -> dict[str, torch.Te
     def keep(name: str, maps: torch.Tensor) -> None:
         found[name] = maps.abs().amax(dim=(0, 2, 3))
 
-    capture(model, [images], keep)
+    observe(model, [images], keep)
     return found
 
 

@@ -12,7 +12,7 @@ from torch.nn.utils import parametrizations
 
 from filterwatch import mask_filters
 from filterwatch.actions.wiring import Wiring, trace_wiring
-from filterwatch.detection.capture import capture
+from filterwatch.observing import observe
 
 IMAGES = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -52,7 +52,7 @@ def values_behind(model: nn.Module, layer: str, maps: str) -> Tensor:
     """Return what is left of the maps of filter 1 of a layer when that is masked, [B, h, w]."""
     found: dict[str, Tensor] = {}
     with mask_filters(model, [(layer, 1)], images=IMAGES):
-        capture(model, [IMAGES], lambda name, m: found.update({name: m.clone()}))
+        observe(model, [IMAGES], lambda name, m: found.update({name: m.clone()}))
     return found[maps][:, 1]
 
 

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 from watched import FAST, TinyNet, dataset, fit, loader, trainer, watch
 
 from filterwatch import StopTraining
+from filterwatch.batches import join_samples, split_batch
 from filterwatch.callbacks import AnomalyFilterCallback
-from filterwatch.callbacks.collating import join_samples, split_batch
 
 
 @dataclass

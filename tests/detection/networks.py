@@ -12,9 +12,8 @@ from filterwatch.detection import (
     AnomalyCriteria,
     AnomalyReport,
     detect_anomaly_filters,
-    find_layers,
 )
-from filterwatch.detection.capture import capture
+from filterwatch.observing import find_layers, observe
 
 IMAGES = torch.rand(40, 3, 10, 10, generator=torch.Generator().manual_seed(0))
 
@@ -64,7 +63,7 @@ def names(model: nn.Module, images: Tensor = IMAGES[:2], **options: Any) -> list
 
 def maps_of(model: nn.Module, *batches: Tensor) -> dict[str, list[Tensor]]:
     maps: dict[str, list[Tensor]] = {}
-    capture(model, batches, lambda name, found: maps.setdefault(name, []).append(found.clone()))
+    observe(model, batches, lambda name, found: maps.setdefault(name, []).append(found.clone()))
     return maps
 
 

@@ -11,7 +11,7 @@ import torch
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from filterwatch.detection.reduction import LayerReduction, Reduced
+from filterwatch.detection.reduce import LayerReduction, Reduced
 
 N_SAMPLES = 60
 
@@ -221,6 +221,6 @@ def test_maps_on_a_device_without_double_precision_are_reduced_on_the_host(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # This one has no values: bringing them to the host is what fails, and says so.
-    monkeypatch.setattr("filterwatch.detection.reduction._WITHOUT_DOUBLE", {"meta"})
+    monkeypatch.setattr("filterwatch.detection.reduce._WITHOUT_DOUBLE", {"meta"})
     with pytest.raises(NotImplementedError, match="no data"):
         reduced([maps().to("meta")])

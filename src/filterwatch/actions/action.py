@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from filterwatch.actions.masks import FilterMasks
 from filterwatch.detection import AnomalyReport
-from filterwatch.detection.isolation import undisturbed
+from filterwatch.observing import undisturbed
 
 T = TypeVar("T")
 Step = Callable[[LightningModule, Any], Any]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from filterwatch.detection.isolation import undisturbed
+from filterwatch.observing import undisturbed
 
 # Sides to try first: ImageNet's, then the smaller data sets'.
 _USUAL_SIDES = (224, 32, 28, 64, 96, 128, 299, 16, 8)

@@ -14,8 +14,8 @@ from filterwatch.actions.blank_images import blank_images
 from filterwatch.actions.flags import maps_without_filter
 from filterwatch.actions.masks import FilterMasks
 from filterwatch.actions.wiring import Filter, Wiring, trace_wiring
-from filterwatch.detection.capture import Forward
 from filterwatch.detection.report import AnomalyReport
+from filterwatch.observing import Forward
 
 
 class MaskedFilters(FilterMasks):

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
-from filterwatch.detection.capture import eager_name
+from filterwatch.observing import eager_name
 
 # One entry along the first dimension of a parameter or buffer, by name.
 Slot = tuple[str, int]

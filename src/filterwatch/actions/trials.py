@@ -12,12 +12,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from filterwatch.actions.action import Watch
-from filterwatch.actions.batches import describe, find_labels, find_logits
 from filterwatch.actions.masks import FilterMasks
 from filterwatch.actions.wiring import Filter, Wiring
+from filterwatch.batches import describe, find_labels, find_logits
 from filterwatch.detection import AnomalyReport, find_images
-from filterwatch.detection.capture import capture
-from filterwatch.detection.isolation import undisturbed
+from filterwatch.observing import observe, undisturbed
 
 LossStep = Callable[[LightningModule, Any], Tensor]
 
@@ -142,5 +141,5 @@ def remaining_activation(
             )
 
     with silenced(watch, wiring, list(left)):
-        capture(watch.module, [watch.first_samples], look, forward=watch.forward)
+        observe(watch.module, [watch.first_samples], look, forward=watch.forward)
     return left

@@ -16,15 +16,15 @@ from typing import Any
 from torch import Tensor, nn
 
 from filterwatch.actions.tensors import Slot, named_tensors
-from filterwatch.detection.capture import (
+from filterwatch.observing import (
     Forward,
     Operation,
+    Provenance,
     default_forward,
     eager_name,
     observed,
+    undisturbed,
 )
-from filterwatch.detection.isolation import undisturbed
-from filterwatch.detection.provenance import Provenance
 
 # A convolution's module name and the index of one of its filters.
 Filter = tuple[str, int]

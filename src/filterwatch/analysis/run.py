@@ -15,8 +15,12 @@ from filterwatch.analysis.errors import InputError
 from filterwatch.analysis.images import ProbeImages
 from filterwatch.analysis.loading import LoadedModel
 from filterwatch.datamodules.dataset import ImageDataset
-from filterwatch.detection import AnomalyCriteria, AnomalyReport, detect_anomaly_filters
-from filterwatch.detection.verdicts import ProgressCallback
+from filterwatch.detection import (
+    AnomalyCriteria,
+    AnomalyReport,
+    ProgressCallback,
+    detect_anomaly_filters,
+)
 
 
 @dataclass(frozen=True)

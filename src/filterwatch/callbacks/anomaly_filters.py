@@ -4,28 +4,62 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
 from typing import Any, Literal
 
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from rich.console import Console
+from torch.optim import Optimizer
 
-from filterwatch.actions import Action, ActionList
-from filterwatch.callbacks.arguments import check_arguments
-from filterwatch.callbacks.collating import UnequalImagesError
-from filterwatch.callbacks.monitors import warn_about_early_readers
-from filterwatch.callbacks.probe import Probe, ProbeSource
-from filterwatch.callbacks.probing import ProbingCallback
-from filterwatch.callbacks.record import NAME, Record, log_metrics, show_monitors
-from filterwatch.callbacks.resuming import plain_settings, refuse_lost_masks
+from filterwatch._checks import check_flag, check_integer, check_text
+from filterwatch._compat import callbacks_of, scalar_step
+from filterwatch._failures import Failures, first_process_outcome
+from filterwatch.actions import (
+    Action,
+    RunningFit,
+    action_states,
+    checked_actions,
+    load_action_states,
+    masks_of,
+    refuse_lost_masks,
+)
+from filterwatch.batches import find_images
+from filterwatch.callbacks.evaluation import evaluate, tried_step
+from filterwatch.callbacks.monitors import show_monitors, warn_about_early_readers
+from filterwatch.callbacks.probe import (
+    Probe,
+    ProbeSource,
+    UnequalImagesError,
+    check_probe,
+    is_training_data,
+    take_probe,
+)
+from filterwatch.callbacks.record import (
+    NAME,
+    SAMPLE_SETTINGS,
+    Record,
+    changed_settings,
+    log_metrics,
+)
 from filterwatch.callbacks.summary import summary_table
-from filterwatch.callbacks.warn_once import WarnOnce
-from filterwatch.detection import AnomalyCriteria, AnomalyReport, Workspace, find_images
-from filterwatch.visuals.gallery import Gallery
-from filterwatch.visuals.pictures import Pictures, chosen_pictures
+from filterwatch.detection import (
+    AnomalyCriteria,
+    AnomalyReport,
+    Plan,
+    Workspace,
+    check_detection,
+    check_probe_size,
+    compilation_note,
+    detect_anomaly_filters,
+    plan_detection,
+)
+from filterwatch.visuals import Gallery, Pictures, log_text, probe_progress
 
 
-class AnomalyFilterCallback(ProbingCallback):
+class AnomalyFilterCallback(Callback):
     """Counts a CNN's anomaly filters at the end of each epoch and logs the count like a loss.
 
     Logged, the same on every process:
@@ -35,81 +69,51 @@ class AnomalyFilterCallback(ProbingCallback):
     - ``anomaly_filters_by_layer/<layer>``: flagged maps of one layer,
     - ``outlier_samples``: samples of the probe that a flagged filter isolates,
     - ``anomaly_filters_seconds``: what the newest probe cost,
-    - pictures of the most anomalous filters and their outlier images, see ``pictures``.
+    - what an action logs, such as ``masked_filters``; and pictures, see ``pictures``.
 
-    The probe is a fixed set of samples, taken once: from ``probe_dataloader()`` of the datamodule
-    where there is one, else at random from the data set of the first validation dataloader, the
-    classes in proportion, whatever ``limit_val_batches`` says. It goes through the network in
-    evaluation mode, by way of the module's transfer hooks and in the Trainer's precision, and
-    leaves no trace: training goes on bit by bit as it would without the callback.
-
-    ``EarlyStopping`` and ``ModelCheckpoint`` read this epoch's value, wherever they stand in the
-    list. With ``val_check_interval`` below 1 or ``check_val_every_n_epoch`` above 1 they read too
-    early, unless given ``check_on_train_epoch_end=True`` and ``save_on_train_epoch_end=True``.
-
-    And what an action logs, such as ``masked_filters``.
-
-    A failure while watching warns, and training goes on with the last values logged again.
+    The probe is a fixed set of held-out samples, taken once. It goes through the network in
+    evaluation mode and leaves no trace: training goes on bit by bit as it would without the
+    callback. ``EarlyStopping`` and ``ModelCheckpoint`` read this epoch's value. A failure while
+    watching warns, and the last values are logged again.
 
     Example::
 
         trainer = Trainer(callbacks=[AnomalyFilterCallback(), EarlyStopping("anomaly_filters")])
 
-    For a module whose ``forward`` does not take the images of a batch, say how a batch goes
-    through it::
-
-        class DiscriminatorWatch(AnomalyFilterCallback):
-            def probe_step(self, pl_module, batch):
-                return pl_module.discriminator(batch["real"])
+    For a module whose ``forward`` does not take the images of a batch, override `probe_step`.
 
     Args:
-        probe_size: Number of samples in the probe. A source with fewer is taken whole, and
-            ``fast_dev_run`` takes no more than the method needs.
-        layers: Glob patterns over module names; ``None`` means every convolution, and the
-            activations and max-pools that follow one.
+        probe_size: Number of samples in the probe; a source with fewer is taken whole.
+        layers: Glob patterns over module names; ``None`` means all that the method looks at.
         criteria: Thresholds of the method; ``None`` means ``AnomalyCriteria()``.
         max_clusters: Largest number of clusters tried for a filter, at least 2.
-        every_n_epochs: Probe in epochs divisible by this number, and in the first that is watched;
-            in between the last values are logged again.
-        action: What to do about flagged filters: `MaskFilters`, `StopTraining`, an `Action` of
-            one's own, or a list of such; ``None`` only watches.
-        seed: Seed of the choice of samples, and of what the network draws in evaluation mode, from
-            0 to 2**32 - 1.
+        every_n_epochs: Probe in the first epoch that is watched and in those divisible by this
+            number; in between the last values are logged again.
+        action: `MaskFilters`, `StopTraining`, an `Action` of one's own, or a list of such.
+        seed: Seed of the choice of samples, and of what the network draws in evaluation mode.
         strict: Whether a failure while watching ends the training.
-        votes: 0 lets the clustering of the whole probe decide, as in the paper; otherwise so many
-            random quarters of the probe vote on each filter, which steadies what is flagged: 16
-            cost three to four times as much.
-        pca: ``"filter"`` reduces each filter's maps to their own two principal components,
-            ``"layer"`` to those that a layer's filters share.
+        votes: How many random quarters of the probe vote on each filter; 0: the whole probe decides.
+        pca: ``"filter"``: principal components of each filter's own maps; ``"layer"``: common ones.
         batch_size: Number of samples in one forward pass.
-        memory_budget: Bytes that feature maps may take beside the network's own, see
-            `detect_anomaly_filters`; 1 GiB. On a CPU they are kept until the fit ends.
-        probe: Where samples come from instead of the validation data: images [N, C, H, W], a data
-            set, a dataloader or another iterable of batches; ``"train"`` takes training samples,
-            which are never taken unless asked for.
+        memory_budget: Bytes that feature maps may take beside the network's own; 1 GiB.
+        probe: Where samples come from: images [N, C, H, W], a data set, a dataloader or another
+            iterable of batches; ``"train"`` for training samples. ``None`` means
+            ``probe_dataloader()`` of the datamodule, or the first validation dataloader's data.
         prefix: Begins the name of every metric, and so tells several of these callbacks apart.
         print_summary: Whether to print a table at the end of the fit.
         pictures: What is drawn for the Trainer's loggers, or without one as PNG files: ``True``
             every 5 epochs, a number every so many, `Pictures` what it says, ``False`` nothing.
 
     Attributes:
-        report: The newest `AnomalyReport`; ``None`` before the first, also after a resume. Points
-            and labels are in the first process's alone.
-        history: One dict a probe with ``epoch``, ``count``, ``distinct``, ``by_layer`` and
-            ``outlier_samples``; kept in checkpoints.
-        record: The history with what each probe cost, and which maps the newest one flagged.
-        probe_indices: The probe's samples as indices of their data set, ``None`` where that has
-            none; kept in checkpoints, so that a resumed run takes the same.
+        report: The newest `AnomalyReport`; points and labels are in the first process's alone.
+        record: What all probes found and cost; ``history`` is its list of counts.
+        probe_indices: The probe's samples as indices of their data set, ``None`` for a stream.
         samples: The `Probe` while a fit runs.
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If an argument is out of range; at the start of a fit, if there is nothing to
-            probe with, the module cannot run the probe or has no convolution, ``layers`` matches
-            nothing, the probe is too small for ``max_clusters`` or the criteria,
-            ``memory_budget`` is too small for the layers' maps, or the probe's images differ in
-            size (without ``strict`` and actions that is a warning, and the fit goes on
-            unwatched).
+        ValueError: If an argument is out of range; when a fit starts, if the probe cannot be had,
+            is too small, or does not go through the module.
     """
 
     def __init__(
@@ -132,6 +136,13 @@ class AnomalyFilterCallback(ProbingCallback):
         pictures: Pictures | bool | int = True,
     ) -> None:
         super().__init__()
+        check_integer("probe_size", probe_size, 1)
+        check_integer("every_n_epochs", every_n_epochs, 1)
+        check_detection(layers, criteria, max_clusters, pca, votes, seed, batch_size, memory_budget)
+        check_flag("strict", strict)
+        check_flag("print_summary", print_summary)
+        check_probe(probe)
+        check_text("prefix", prefix, "what metric names begin with")
         self.probe_size = probe_size
         self.layers = layers
         self.criteria = AnomalyCriteria() if criteria is None else criteria
@@ -146,27 +157,29 @@ class AnomalyFilterCallback(ProbingCallback):
         self.probe = probe
         self.prefix = prefix
         self.print_summary = print_summary
-        self.pictures = pictures
-        check_arguments(vars(self))
-        self.actions = ActionList(action)
+        check_probe_size(probe_size, max_clusters, self.criteria)
+        self.actions = checked_actions(action)
 
         self.report: AnomalyReport | None = None
         self.record = Record()
         self.probe_indices: list[int] | None = None
         self.samples: Probe | None = None
         self._dataset_size: int | None = None
-        self._workspace = Workspace()
-        self._layers: list[str] = []
-        self._warnings = WarnOnce()
-        self._gallery = Gallery(chosen_pictures(pictures), prefix + NAME, self._warnings, strict)
-        self._restored = False
-        self._settings_then: dict[str, Any] = {}
-        self._earlier_probes = 0
-        self._fit_started = 0.0
-        self._fit_seconds = 0.0
+        self._plan: Plan | None = None
+        self._fit: RunningFit | None = None
+        self._failures = Failures("AnomalyFilterCallback", strict)
+        self.gallery = Gallery(pictures, prefix + NAME, self._failures)
+        self._restored_settings: dict[str, Any] | None = None
+        self._started = self._fit_seconds = 0.0
 
     def probe_step(self, pl_module: LightningModule, batch: Any) -> object:
         """Send a batch of the probe through the network: the one method to override.
+
+        For example, for the discriminator of two networks::
+
+            class DiscriminatorWatch(AnomalyFilterCallback):
+                def probe_step(self, pl_module, batch):
+                    return pl_module.discriminator(batch["real"])
 
         Args:
             pl_module: The module, in evaluation mode and without gradients.
@@ -178,6 +191,14 @@ class AnomalyFilterCallback(ProbingCallback):
         return pl_module(find_images(batch))
 
     @property
+    def history(self) -> list[dict[str, Any]]:
+        """One dict a probe; kept in checkpoints.
+
+        Each has ``epoch``, ``count``, ``distinct``, ``by_layer`` and ``outlier_samples``.
+        """
+        return self.record.history
+
+    @property
     def state_key(self) -> str:
         """Identifies the state in a checkpoint by the prefix alone: masks outlast settings."""
         return f"AnomalyFilterCallback{{'prefix': {self.prefix!r}}}"
@@ -185,8 +206,9 @@ class AnomalyFilterCallback(ProbingCallback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Refuse two callbacks that would log under the same names, and what actions cannot do."""
         if stage == "fit":
-            self.actions.check(trainer)
-        for other in trainer.callbacks:  # type: ignore[attr-defined]
+            for action in self.actions:
+                action.check(trainer)
+        for other in callbacks_of(trainer):
             namesake = isinstance(other, AnomalyFilterCallback) and other.prefix == self.prefix
             if namesake and other is not self:
                 raise ValueError(
@@ -196,76 +218,124 @@ class AnomalyFilterCallback(ProbingCallback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the probe, and try the module on a sample or two of it."""
-        self._fit_started = time.perf_counter()
+        self._started = time.perf_counter()
         # Neither a previous fit's epochs, nor those that a resumed one goes through again.
-        self.record.keep_before(trainer.current_epoch)
-        self._earlier_probes = len(self.history)
+        self.record.start(trainer.current_epoch)
         self.report = None
-        changed = self.heed_changed_settings() if self._restored else False
-        # Only a resumed run goes on with the same data; another fit may have another split.
+        resumed = self._restored_settings is not None
+        is_new = self._begin_anew_if_changed() if resumed else False
+        self._restored_settings = None
         try:
-            self.samples = self.take_probe(trainer, pl_module, again=self._restored)
-        except UnequalImagesError as error:
-            if self.strict or len(self.actions):
-                raise
-            self._warnings.warn(
-                "unequal images",
-                f"AnomalyFilterCallback does not watch this fit; training goes on. {error}",
+            # Only a resumed run goes on with the same data; another fit may have another split.
+            self.samples = take_probe(
+                trainer,
+                pl_module,
+                self.probe,
+                size=self.probe_size,
+                max_clusters=self.max_clusters,
+                criteria=self.criteria,
+                batch_size=self.batch_size,
+                seed=self.seed,
+                indices=self.probe_indices if resumed else None,
+                dataset_size=self._dataset_size,
             )
-            self.samples, self._restored = None, False
+        except UnequalImagesError as error:
+            if self.strict or self.actions:
+                raise
+            self._failures.warn(
+                "unequal images", f"does not watch this fit; training goes on. {error}"
+            )
             return
-        layers = self.find_layers(trainer, pl_module, self.samples)
-        self.check_memory(layers, self.samples)
-        self._layers = [layer.name for layer in layers]
-        self._gallery.start(trainer, self.samples, layers)
-        self.actions.start(self.watch(trainer, pl_module), resumed=self._restored)
-        metrics = {**self.record.metrics(self._layers), **self.actions.metrics()}
-        warn_about_early_readers(trainer, {self.prefix + name for name in metrics})
-        if self._restored and not changed:
-            self._make_up_for(trainer, pl_module, trainer.current_epoch - 1)
-        self._restored = False
+        samples = self.samples
+        self.probe_indices, self._dataset_size = samples.indices, samples.dataset_size
+        self._plan = plan_detection(
+            pl_module,
+            samples.first_samples,
+            samples.n_samples,
+            layers=self.layers,
+            forward=tried_step(trainer, pl_module, self.probe_step),
+            seed=self.seed,
+            memory_budget=self.memory_budget,
+            in_one_batch=len(samples.batches) == 1,
+            workspace=Workspace(),  # kept until the fit ends
+        )
+        if self._plan.warning is not None:
+            self._failures.warn("memory", self._plan.warning)
+        names = self._plan.names
+        self.gallery.start(trainer, batches=samples.batches, indices=samples.indices, layers=names)
+        self._fit = RunningFit(
+            trainer=trainer,
+            module=pl_module,
+            batches=samples.batches,
+            first_samples=samples.first_samples,
+            holds_training_data=is_training_data(trainer, self.probe),
+            probe_step=self.probe_step,
+            run=partial(evaluate, trainer, pl_module),
+            history=self.history,
+        )
+        for action in self.actions:
+            action.start(self._fit, resumed=resumed)
+        warn_about_early_readers(trainer, {self.prefix + name for name in self._metrics()})
+        if resumed and not is_new:
+            self._probe_missed_epoch(trainer, pl_module, trainer.current_epoch - 1)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let actions do what they decided at the end of the epoch before."""
+        if self._fit is not None:
+            for action in self.actions:
+                action.on_epoch_start(self._fit)
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Show actions the gradients, before they are clipped."""
+        for action in self.actions:
+            action.on_before_step(optimizer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Probe the network where it is due, and log."""
         due = trainer.current_epoch % self.every_n_epochs == 0 or not self.history
         if due and self.samples is not None:
-            self.probe_network(trainer, pl_module, trainer.current_epoch)
-        metrics = {**self.record.metrics(self._layers), **self.actions.metrics()}
+            self._probe_network(trainer, pl_module, trainer.current_epoch)
         if self.history:
-            log_metrics(pl_module, self.prefix, metrics)
+            log_metrics(pl_module, self.prefix, self._metrics())
         else:
-            show_monitors(trainer, self.prefix, metrics)
-        self._gallery.end_epoch(trainer, self.report, self.history)
+            show_monitors(trainer, self.prefix, self._metrics())
+        self.gallery.end_epoch(trainer, self.report, self.history)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the whole fit, and stop the clock."""
-        self._gallery.finish(trainer, self.history)
-        self._fit_seconds = time.perf_counter() - self._fit_started
-        self.actions.end()
+        self.gallery.finish(trainer, self.history)
+        self._fit_seconds = time.perf_counter() - self._started
+        for action in self.actions:
+            action.end()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the summary, now that the progress bar is gone, and let go of the samples."""
         if self.print_summary and self.report is not None and trainer.is_global_zero:
-            summary = summary_table(
-                self.history,
-                self.report,
-                self.samples,
-                probe_seconds=self.record.seconds[self._earlier_probes :],
-                fit_seconds=self._fit_seconds,
-            )
-            Console().print(summary, *self.actions.summaries(), sep="\n")
-        self.let_go()
+            summary = summary_table(self.record, self.report, self.samples, self._fit_seconds)
+            Console().print(summary, *filter(None, (a.summary() for a in self.actions)), sep="\n")
+        self.samples = self._plan = self._fit = None
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Let go of the fit."""
+        for action in self.actions:
+            action.end()
+        self.samples = self._plan = self._fit = None
 
     def state_dict(self) -> dict[str, Any]:
         """Return the record and the samples' indices as plain values."""
+        restored = self._restored_settings
         return {
             # Of the counts in the record: those of a checkpoint until a fit goes on from it.
-            "settings": self._settings_then if self._restored else plain_settings(vars(self)),
+            "settings": self._settings() if restored is None else restored,
             **self.record.state_dict(),
             "probe_indices": self.probe_indices,
             "dataset_size": self._dataset_size,
-            **self.actions.state_dict(),
-            **self._gallery.curves.state_dict(),
+            **action_states(self.actions),
+            **self.gallery.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -273,10 +343,9 @@ class AnomalyFilterCallback(ProbingCallback):
         self.record.load_state_dict(state_dict)
         self.probe_indices = state_dict.get("probe_indices")
         self._dataset_size = state_dict.get("dataset_size")
-        self.actions.load_state_dict(state_dict)
-        self._gallery.curves.load_state_dict(state_dict)
-        self._settings_then = state_dict.get("settings", {})
-        self._restored = True
+        load_action_states(self.actions, state_dict)
+        self.gallery.load_state_dict(state_dict)
+        self._restored_settings = state_dict.get("settings", {})
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -285,7 +354,86 @@ class AnomalyFilterCallback(ProbingCallback):
         if trainer.state.fn == TrainerFn.FITTING:
             refuse_lost_masks(trainer, checkpoint)
 
-    def _make_up_for(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
+    def _settings(self) -> dict[str, Any]:
+        """Return what the counts depend on, as plain values."""
+        names = ("probe_size", "seed", "max_clusters", "pca", "votes")
+        layers = None if self.layers is None else list(self.layers)
+        settings = {name: getattr(self, name) for name in names}
+        return {**settings, "layers": layers, "criteria": asdict(self.criteria)}
+
+    def _metrics(self) -> dict[str, float]:
+        """Return what is logged at the end of an epoch."""
+        metrics = self.record.metrics(() if self._plan is None else self._plan.names)
+        for action in self.actions:
+            metrics.update(action.metrics())
+        return metrics
+
+    def _begin_anew_if_changed(self) -> bool:
+        """Drop what does not go with the settings of now; return whether they have changed."""
+        changed = changed_settings(self._restored_settings or {}, self._settings())
+        if not changed:
+            return False
+        self.record = Record()
+        if is_new_probe := not SAMPLE_SETTINGS.isdisjoint(changed):
+            self.probe_indices = None
+        rank_zero_warn(
+            f"AnomalyFilterCallback goes on with other settings than the checkpoint's "
+            f"({', '.join(changed.values())}), whose counts cannot be compared: a new history "
+            f"begins{'; a new probe is taken' if is_new_probe else ''}"
+            f"{'; masks, and what else actions have done, stay' if self.actions else ''}"
+        )
+        return True
+
+    def _probe_network(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
+        """Make a new report, and let actions act; where that fails, everything stays as it was."""
+        started = time.perf_counter()
+        if note := compilation_note():
+            rank_zero_info(f"AnomalyFilterCallback: {note}")
+        report: AnomalyReport | None = None
+        going_on = "training goes on, and the last values are logged again"
+        with self._failures.softly(f"probe the network in epoch {epoch}", going_on):
+            report = first_process_outcome(
+                trainer,
+                partial(self._detect, trainer, pl_module),
+                pack=AnomalyReport.to_dict,
+                unpack=AnomalyReport.from_dict,
+            )
+        if report is None:
+            return
+        for layer, reason in report.skipped.items():
+            self._failures.warn(layer, f"skips the layer {layer}: {reason}")
+        self.report = report
+        self.record.add(epoch, report, time.perf_counter() - started)
+        if self._fit is None or not self.actions:
+            return
+        with self._failures.softly(f"act in epoch {epoch}"):
+            for action in self.actions:
+                action.judge(self._fit, report, epoch)
+            lines = [f"- {line}" for action in self.actions for line in action.events(epoch)]
+            log_text(trainer, f"{self.prefix}actions", "\n".join(lines), scalar_step(trainer))
+
+    def _detect(self, trainer: Trainer, pl_module: LightningModule) -> AnomalyReport:
+        assert self.samples is not None
+        forward = partial(evaluate, trainer, pl_module, step=self.probe_step)
+        with probe_progress(trainer) as on_progress:
+            report = detect_anomaly_filters(
+                pl_module,
+                self.samples.batches,
+                criteria=self.criteria,
+                max_clusters=self.max_clusters,
+                pca=self.pca,
+                votes=self.votes,
+                seed=self.seed,
+                forward=self.gallery.watching(forward),
+                masks=masks_of(self.actions),
+                plan=self._plan,
+                on_progress=on_progress,
+            )
+        if not report.layers:  # a count of 0 would look like the best network there is
+            raise RuntimeError(f"no layer can be judged: {report.skipped}")
+        return report
+
+    def _probe_missed_epoch(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
         """Probe for an epoch whose end went missing between a checkpoint and the resumed run.
 
         A checkpoint written behind the last batch of an epoch has its weights, but not its probe,
@@ -293,6 +441,6 @@ class AnomalyFilterCallback(ProbingCallback):
         """
         due = epoch >= 0 and epoch % self.every_n_epochs == 0
         if due and all(entry["epoch"] != epoch for entry in self.history):
-            self.probe_network(trainer, pl_module, epoch)
+            self._probe_network(trainer, pl_module, epoch)
             # Lightning takes the next epoch for one that has begun already.
             self.on_train_epoch_start(trainer, pl_module)

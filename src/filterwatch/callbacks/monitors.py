@@ -1,12 +1,14 @@
-"""Callbacks that would read a metric before it is logged."""
+"""Callbacks that monitor a metric: those that read before it is logged, or before there is one."""
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 
+import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_warn
+
+from filterwatch._compat import callbacks_of, missing_setting
 
 
 def warn_about_early_readers(trainer: Trainer, metrics: Container[str]) -> None:
@@ -20,20 +22,18 @@ def warn_about_early_readers(trainer: Trainer, metrics: Container[str]) -> None:
         trainer: A Trainer whose training is about to start.
         metrics: Names of the metrics that are logged at the epoch's end.
     """
-    for callback in trainer.callbacks:  # type: ignore[attr-defined]
-        setting = _missing_setting(trainer, callback)
-        if setting is not None and callback.monitor in metrics:
+    for callback in callbacks_of(trainer):
+        setting = missing_setting(trainer, callback)
+        monitor = getattr(callback, "monitor", None)
+        if setting is not None and monitor in metrics:
             rank_zero_warn(
-                f"{type(callback).__name__}(monitor={callback.monitor!r}) reads at the end of "
+                f"{type(callback).__name__}(monitor={monitor!r}) reads at the end of "
                 "validation, before the epoch's value is there: it would see the previous epoch's, "
                 f"or none. Give it {setting}=True"
             )
 
 
-def _missing_setting(trainer: Trainer, callback: object) -> str | None:
-    if isinstance(callback, EarlyStopping) and not callback._check_on_train_epoch_end:
-        return "check_on_train_epoch_end"
-    if isinstance(callback, ModelCheckpoint):
-        at_epoch_end = callback._should_save_on_train_epoch_end(trainer)
-        return None if at_epoch_end else "save_on_train_epoch_end"
-    return None
+def show_monitors(trainer: Trainer, prefix: str, metrics: Mapping[str, float]) -> None:
+    """Give monitors a stand-in for metrics, and keep it from loggers and the progress bar."""
+    for name, value in metrics.items():
+        trainer.callback_metrics[prefix + name] = torch.tensor(value)

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningModule
 
 from filterwatch.detection import AnomalyReport
 
 NAME = "anomaly_filters"
+# What decides which samples a probe has.
+SAMPLE_SETTINGS = frozenset({"probe_size", "seed"})
 
 # Stands in for a count that is not known yet. Finite, so that EarlyStopping goes on, and more than
 # any network has, so that a monitor with mode="min" never takes it for the best.
@@ -32,6 +33,7 @@ class Record:
     history: list[dict[str, Any]] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     flagged: list[tuple[str, int]] = field(default_factory=list)
+    _n_before: int = 0
 
     def add(self, epoch: int, report: AnomalyReport, seconds: float) -> None:
         """Append what a probe found in an epoch, and what it cost."""
@@ -47,10 +49,16 @@ class Record:
         self.seconds.append(seconds)
         self.flagged = [(anomaly.layer, anomaly.channel) for anomaly in report.anomalies]
 
-    def keep_before(self, epoch: int) -> None:
-        """Forget the probes of an epoch and of those after it."""
+    def start(self, epoch: int) -> None:
+        """Begin a fit at an epoch: forget its probe and later ones."""
         self.history = [entry for entry in self.history if entry["epoch"] < epoch]
         self.seconds = self.seconds[: len(self.history)]
+        self._n_before = len(self.history)
+
+    @property
+    def seconds_in_fit(self) -> list[float]:
+        """What each probe of this fit cost."""
+        return self.seconds[self._n_before :]
 
     def metrics(self, layers: Iterable[str]) -> dict[str, float]:
         """Return the newest values under the names that they are logged by.
@@ -86,6 +94,15 @@ class Record:
         self.flagged = [(layer, channel) for layer, channel in state_dict.get("flagged", [])]
 
 
+def changed_settings(saved: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
+    """Return the settings that differ, in words; those that were not saved are taken for equal."""
+    return {
+        name: f"{name}={value!r} was {saved[name]!r}"
+        for name, value in now.items()
+        if name in saved and saved[name] != value
+    }
+
+
 def log_metrics(pl_module: LightningModule, prefix: str, metrics: Mapping[str, float]) -> None:
     """Log an epoch's metrics, the count to the progress bar too.
 
@@ -96,9 +113,3 @@ def log_metrics(pl_module: LightningModule, prefix: str, metrics: Mapping[str, f
     """
     for name, value in metrics.items():
         pl_module.log(prefix + name, value, prog_bar=name == NAME, sync_dist=True, batch_size=1)
-
-
-def show_monitors(trainer: Trainer, prefix: str, metrics: Mapping[str, float]) -> None:
-    """Give monitors a stand-in for metrics, and keep it from loggers and the progress bar."""
-    for name, value in metrics.items():
-        trainer.callback_metrics[prefix + name] = torch.tensor(value)

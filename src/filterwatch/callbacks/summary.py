@@ -3,41 +3,36 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from itertools import islice
-from typing import Any
 
 from rich.table import Table
 
 from filterwatch.callbacks.probe import Probe
+from filterwatch.callbacks.record import Record
 from filterwatch.detection import AnomalyReport
 
 _SHOWN_SAMPLES = 8
 
 
 def summary_table(
-    history: Sequence[Mapping[str, Any]],
-    report: AnomalyReport,
-    samples: Probe | None,
-    *,
-    probe_seconds: Sequence[float],
-    fit_seconds: float,
+    record: Record, report: AnomalyReport, samples: Probe | None, fit_seconds: float
 ) -> Table:
     """Return what a fit's probes found: first, fewest and last, layer by layer.
 
     Args:
-        history: The callback's history, at least one entry.
+        record: What the probes found, at least one of them.
         report: The newest report.
         samples: The probe.
-        probe_seconds: What each probe of this fit cost.
         fit_seconds: What the whole fit took.
     """
+    history = record.history
     first, last = history[0], history[-1]
     fewest = min(history, key=lambda entry: entry["count"])
     columns = {"first": first, "fewest": fewest, "last": last}
     table = Table(
         title="Anomaly filters over the fit",
-        caption="\n".join(_notes(history, report, samples, probe_seconds, fit_seconds)),
+        caption="\n".join(_notes(record, report, samples, fit_seconds)),
         caption_justify="left",
         show_footer=True,
     )
@@ -59,17 +54,13 @@ def summary_table(
 
 
 def _notes(
-    history: Sequence[Mapping[str, Any]],
-    report: AnomalyReport,
-    samples: Probe | None,
-    probe_seconds: Sequence[float],
-    fit_seconds: float,
+    record: Record, report: AnomalyReport, samples: Probe | None, fit_seconds: float
 ) -> Iterator[str]:
     if samples is not None:
         yield f"probe: {samples.n_samples} samples of {samples.source}"
-    total = sum(probe_seconds)
+    total = sum(record.seconds_in_fit)
     share = f", {total / fit_seconds:.0%} of the fit's time" if fit_seconds > 0 else ""
-    yield f"epochs probed: {len(history)}; {total:.1f} s in this fit{share}"
+    yield f"epochs probed: {len(record.history)}; {total:.1f} s in this fit{share}"
     indices = None if samples is None else samples.indices
     isolated = report.outlier_samples()
     if isolated:

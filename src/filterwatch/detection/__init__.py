@@ -1,24 +1,47 @@
 """The method itself, in plain PyTorch: from a model and images to a report."""
 
 from filterwatch.detection import compiled as compiled  # first: numba needs a folder to write to
-from filterwatch.detection.capture import Layer, find_layers
-from filterwatch.detection.clustering import Clusterings, cluster_points
-from filterwatch.detection.criteria import AnomalyCriteria
-from filterwatch.detection.detect import detect_anomaly_filters
-from filterwatch.detection.images import find_images
-from filterwatch.detection.report import AnomalyFilter, AnomalyReport, LayerReport
-from filterwatch.detection.workspace import Workspace
+from filterwatch.detection.clustering import Clusterings, cluster, cluster_points
+from filterwatch.detection.criteria import (
+    AnomalyCriteria,
+    check_criteria,
+    flag_anomalies,
+    small_clusters,
+)
+from filterwatch.detection.detect import (
+    check_detection,
+    check_probe_size,
+    detect_anomaly_filters,
+    plan_detection,
+)
+from filterwatch.detection.memory import Plan, Workspace, plan_memory
+from filterwatch.detection.reduce import PCA, ProgressCallback, Reduced, Reduction
+from filterwatch.detection.report import AnomalyFilter, AnomalyReport, LayerReport, judge
+from filterwatch.detection.votes import Votes, vote
 
 __all__ = [
+    "PCA",
     "AnomalyCriteria",
     "AnomalyFilter",
     "AnomalyReport",
     "Clusterings",
-    "Layer",
     "LayerReport",
+    "Plan",
+    "ProgressCallback",
+    "Reduced",
+    "Reduction",
+    "Votes",
     "Workspace",
+    "check_criteria",
+    "check_detection",
+    "check_probe_size",
+    "cluster",
     "cluster_points",
     "detect_anomaly_filters",
-    "find_images",
-    "find_layers",
+    "flag_anomalies",
+    "judge",
+    "plan_detection",
+    "plan_memory",
+    "small_clusters",
+    "vote",
 ]

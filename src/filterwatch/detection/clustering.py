@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import accumulate
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from filterwatch.detection import fused_clustering
+from filterwatch.detection.reduce import ProgressCallback, Reduced
 from filterwatch.detection.selection import calinski_harabasz, largest_first
 from filterwatch.detection.tensor_clustering import Fits, fit_tensors
 from filterwatch.detection.threads import spread
@@ -119,6 +122,46 @@ def cluster_points(
         ),
         converged=_among_all(converged, alive, False),
     )
+
+
+def cluster(
+    reduced: Mapping[str, Reduced],
+    *,
+    max_clusters: int = 14,
+    on_progress: ProgressCallback | None = None,
+) -> dict[str, Clusterings]:
+    """Cluster the points of all layers, as `cluster_points` does.
+
+    Args:
+        reduced: Layer name to its points, as `Reduction` returns them.
+        max_clusters: Largest number of clusters.
+        on_progress: Called while a layer's turn comes; see `detect_anomaly_filters`.
+    """
+    if not reduced:
+        return {}
+    lengths = [len(layer.points) for layer in reduced.values()]
+    together = cluster_points(
+        torch.cat([layer.points for layer in reduced.values()]),
+        max_clusters=max_clusters,
+        on_progress=_by_layer(on_progress, list(reduced), lengths),
+    )
+    return dict(zip(reduced, together.split(lengths), strict=True))
+
+
+def _by_layer(
+    on_progress: ProgressCallback | None, names: list[str], lengths: list[int]
+) -> Callable[[int], None] | None:
+    """Return what turns a number of filters into the layer that holds the next one."""
+    if on_progress is None:
+        return None
+    ends = list(accumulate(lengths))
+
+    def report(n_done: int) -> None:
+        name = names[min(bisect_right(ends, n_done), len(names) - 1)]
+        on_progress("clustering", name, n_done, ends[-1])
+
+    report(0)
+    return report
 
 
 def _validate(

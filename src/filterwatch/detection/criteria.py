@@ -113,6 +113,15 @@ class AnomalyCriteria:
         return limit
 
 
+def check_criteria(criteria: object, *, none_means: str) -> None:
+    """Raise ``TypeError`` unless ``criteria`` is None or an `AnomalyCriteria`."""
+    if criteria is not None and not isinstance(criteria, AnomalyCriteria):
+        raise TypeError(
+            f"criteria={criteria!r} is no AnomalyCriteria: pass AnomalyCriteria(...), or None for "
+            f"{none_means}"
+        )
+
+
 def small_clusters(cluster_sizes: Tensor, limit: int) -> Tensor:
     """Mark the small clusters.
 

@@ -9,20 +9,15 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from filterwatch.detection.arguments import check_detection_arguments, check_probe_size
-from filterwatch.detection.budget import plan_layers
-from filterwatch.detection.capture import Forward, Layer, capture, find_layers, first_samples
-from filterwatch.detection.criteria import AnomalyCriteria
-from filterwatch.detection.images import find_images
-from filterwatch.detection.isolation import preserved_random_state
-from filterwatch.detection.reduction import PCA, LayerReduction, Reduced
-from filterwatch.detection.report import AnomalyReport
-from filterwatch.detection.unmasked import Masks, capture_unmasked
-from filterwatch.detection.verdicts import ProgressCallback, judge
-from filterwatch.detection.workspace import Workspace
-
-# A group of filters is reduced in this share of the memory budget: it is copied a few times.
-_GROUPS = 8
+from filterwatch._checks import check_choice, check_integer, check_patterns, check_seed
+from filterwatch.batches import count_samples, first_samples
+from filterwatch.detection.clustering import cluster
+from filterwatch.detection.criteria import AnomalyCriteria, check_criteria
+from filterwatch.detection.memory import Plan, Workspace, plan_memory
+from filterwatch.detection.reduce import PCA, ProgressCallback, Reduction
+from filterwatch.detection.report import AnomalyReport, judge
+from filterwatch.detection.votes import vote
+from filterwatch.observing import Forward, Masks, find_layers, observe, preserved_random_state
 
 
 def detect_anomaly_filters(
@@ -39,7 +34,7 @@ def detect_anomaly_filters(
     memory_budget: int = 2**30,
     forward: Forward | None = None,
     masks: Masks | None = None,
-    workspace: Workspace | None = None,
+    plan: Plan | None = None,
     on_progress: ProgressCallback | None = None,
 ) -> AnomalyReport:
     """Find the filters whose feature maps isolate a few samples in clusters of their own.
@@ -83,8 +78,9 @@ def detect_anomaly_filters(
             Default: the batch's images, moved to the model's device.
         masks: Masks on the model's filters, as `mask_filters` returns them. Masked filters are
             judged as they would be unmasked, the others as they are; see `capture_unmasked`.
-        workspace: Memory for the maps that repeated calls share, which makes all but the first
-            faster. Default: it is given back at the end of the call.
+        plan: What `plan_detection` returned for the same model and probe, an iterable of batches
+            then: repeated calls find layers and plan memory once, and may share memory. ``layers``
+            and ``memory_budget`` are the plan's.
         on_progress: Called as ``on_progress(step, layer, done, total)`` while a layer's turn comes
             in one of the steps ``"feature maps"``, ``"principal components"`` and ``"clustering"``,
             with how much of the step is done by then, out of how much. Changes no result.
@@ -98,154 +94,136 @@ def detect_anomaly_filters(
             has no 2-D convolution; a pattern of ``layers`` matches nothing; ``small_cluster_size``
             makes every cluster small; or an argument is out of range.
     """
-    check_detection_arguments(locals())
+    check_detection(layers, criteria, max_clusters, pca, votes, seed, batch_size, memory_budget)
     criteria = criteria or AnomalyCriteria()
     with preserved_random_state(seed):  # which iterating a DataLoader draws from
-        batches, n_samples = _count(probe, batch_size)
+        batches, n_samples, few, in_one_batch = _looked_at(probe, batch_size)
     check_probe_size(n_samples, max_clusters, criteria)
-    limit = criteria.small_cluster_limit(n_samples)
-    with preserved_random_state(seed):
-        batches, first = _peek(batches)
-    few = _few_samples(first)
-    found = {
-        layer.name: layer
-        for layer in find_layers(model, few, layers=layers, forward=forward, seed=seed)
-    }
-    ranks: dict[str, int | None] = dict.fromkeys(found)
-    if not _holds_all(first, n_samples):
-        ranks = plan_layers(found.values(), n_samples, memory_budget)
-    reductions = {
-        name: LayerReduction(
-            n_samples=n_samples,
-            pca=pca,
-            rank=ranks[name],
-            group_bytes=memory_budget // _GROUPS,
-            name=name,
-            workspace=workspace,
-        )
-        for name in found
-    }
-    _run(
+    plan = plan or plan_detection(
         model,
-        batches,
-        reductions,
-        _masked_channels(found, masks),
+        few,
+        n_samples,
+        layers=layers,
         forward=forward,
         seed=seed,
-        on_progress=on_progress,
+        memory_budget=memory_budget,
+        in_one_batch=in_one_batch,
     )
-    reduced, skipped = _reduce(reductions, on_progress)
-    verdicts = judge(
-        {name: found[name] for name in reduced},
+    reduction = Reduction(plan, pca=pca, on_progress=on_progress)
+    observe(
+        model,
+        batches,
+        reduction.add,
+        layers=plan.layers,
+        masks=masks,
+        forward=forward,
+        seed=seed,
+    )
+    reduced, skipped = reduction.finish()
+    clusterings = cluster(reduced, max_clusters=max_clusters, on_progress=on_progress)
+    ballots = None
+    if votes:
+        ballots = vote(reduced, criteria=criteria, votes=votes, max_clusters=max_clusters)
+    return judge(
+        plan,
         reduced,
+        clusterings,
         criteria=criteria,
-        max_clusters=max_clusters,
-        votes=votes,
-        on_progress=on_progress,
-    )
-    return AnomalyReport(
-        anomalies=verdicts.anomalies,
-        layers=verdicts.layers,
+        ballots=ballots,
         skipped=skipped,
-        n_samples=n_samples,
-        criteria=criteria,
-        small_cluster_limit=limit,
         settings={"max_clusters": max_clusters, "pca": pca, "seed": seed, "votes": votes},
-        isolations=verdicts.isolations,
     )
 
 
-def _count(probe: Tensor | Iterable[Any], batch_size: int) -> tuple[Iterable[Any], int]:
-    """Return the probe's batches and its number of samples."""
+def plan_detection(
+    model: nn.Module,
+    batch: Any,
+    n_samples: int,
+    *,
+    layers: Sequence[str] | None = None,
+    forward: Forward | None = None,
+    seed: int = 0,
+    memory_budget: int = 2**30,
+    in_one_batch: bool = False,
+    workspace: Workspace | None = None,
+) -> Plan:
+    """Find the layers to look at, and decide how their maps are kept.
+
+    Args:
+        model: The network. It comes back exactly as it went in.
+        batch: One or two samples of the probe.
+        n_samples: Number of samples in the probe.
+        layers: See `detect_anomaly_filters`, as for the others.
+        forward: How a batch goes through the model.
+        seed: Seed of whatever the model draws.
+        memory_budget: Bytes that feature maps may take beside the model's own.
+        in_one_batch: Whether the probe goes through in one batch, so that no maps are kept.
+        workspace: Where kept maps go from probe to probe. Default: memory is freed with them.
+
+    Raises:
+        ValueError: If the model has no 2-D convolution, a pattern of ``layers`` matches nothing, or
+            the budget is too small.
+    """
+    found = find_layers(model, batch, layers=layers, forward=forward, seed=seed)
+    return plan_memory(
+        found, n_samples, memory_budget, in_one_batch=in_one_batch, workspace=workspace
+    )
+
+
+def check_detection(
+    layers: object,
+    criteria: object,
+    max_clusters: object,
+    pca: object,
+    votes: object,
+    seed: object,
+    batch_size: object,
+    memory_budget: object,
+) -> None:
+    """Raise ``TypeError`` or ``ValueError`` unless the method can run with such arguments."""
+    check_integer("batch_size", batch_size, 1)
+    check_integer("memory_budget", memory_budget, 1)
+    check_integer("max_clusters", max_clusters, 2)
+    check_integer("votes", votes, 0)
+    check_seed(seed)
+    check_patterns("layers", layers)
+    check_criteria(criteria, none_means="the defaults")
+    check_choice("pca", pca, ("filter", "layer"))
+
+
+def check_probe_size(n_samples: int, max_clusters: int, criteria: AnomalyCriteria) -> None:
+    """Raise ``ValueError`` unless so many samples are enough for the method."""
+    if n_samples < max_clusters:
+        raise ValueError(
+            f"a probe of {n_samples} samples cannot form max_clusters={max_clusters} clusters: "
+            "use a larger probe, or lower max_clusters"
+        )
+    criteria.small_cluster_limit(n_samples)
+
+
+def _looked_at(
+    probe: Tensor | Iterable[Any], batch_size: int
+) -> tuple[Iterator[Any], int, Any, bool]:
+    """Return the batches, the number of samples, two of them, and whether one batch holds all."""
+    batches: Iterable[Any]
     if isinstance(probe, Tensor):
-        return probe.split(batch_size), len(probe)
-    # Without a batch size of its own, what a loader's batches hold only they can tell.
-    if (
+        batches, n_samples = probe.split(batch_size), len(probe)
+    # Without a batch size of its own, what a loader's batches hold only they can say.
+    elif (
         isinstance(probe, DataLoader)
         and probe.batch_size is not None
         and not probe.drop_last
         and isinstance(probe.dataset, Sized)
     ):
         sampler = probe.sampler
-        return probe, len(sampler) if isinstance(sampler, Sized) else len(probe.dataset)
-    batches = list(probe)
-    return batches, sum(len(find_images(batch)) for batch in batches)
-
-
-def _peek(batches: Iterable[Any]) -> tuple[Iterator[Any], Any]:
-    iterator = iter(batches)
-    first = next(iterator)
-    return chain([first], iterator), first
-
-
-def _few_samples(batch: Any) -> Any:
-    """Cut a batch to two samples, which suffice to find the layers; leave what cannot be cut."""
-    try:
-        return first_samples(batch, 2)
-    except ValueError:
-        return batch
-
-
-def _holds_all(batch: Any, n_samples: int) -> bool:
-    """Return whether a batch is the whole probe, as far as its images can be found."""
-    try:
-        return len(find_images(batch)) == n_samples
-    except ValueError:
-        return False
-
-
-def _run(
-    model: nn.Module,
-    batches: Iterable[Any],
-    reductions: dict[str, LayerReduction],
-    masked: tuple[Masks, dict[str, list[int]]] | None,
-    *,
-    forward: Forward | None,
-    seed: int,
-    on_progress: ProgressCallback | None,
-) -> None:
-    done, total = 0, sum(reduction.n_samples for reduction in reductions.values())
-
-    def consume(name: str, maps: Tensor) -> None:
-        nonlocal done
-        if name not in reductions:
-            return
-        if on_progress is not None:
-            on_progress("feature maps", name, done, total)
-            done += len(maps)
-        reductions[name].add(maps)
-
-    if masked is None:
-        capture(model, batches, consume, forward=forward, seed=seed)
+        batches, n_samples = probe, len(sampler if isinstance(sampler, Sized) else probe.dataset)
     else:
-        capture_unmasked(model, batches, consume, *masked, forward=forward, seed=seed)
-
-
-def _masked_channels(
-    layers: dict[str, Layer], masks: Masks | None
-) -> tuple[Masks, dict[str, list[int]]] | None:
-    """Return masks, and the channels of each layer that they silence; `None` without any."""
-    if masks is None or not masks.filters:
-        return None
-    filters = set(masks.filters)
-    channels = {
-        name: [channel for channel, source in enumerate(layer.sources) if source in filters]
-        for name, layer in layers.items()
-    }
-    return masks, {name: masked for name, masked in channels.items() if masked}
-
-
-def _reduce(
-    reductions: dict[str, LayerReduction], on_progress: ProgressCallback | None
-) -> tuple[dict[str, Reduced], dict[str, str]]:
-    """Return what remains of each layer, and why nothing does of the others."""
-    reduced, skipped = {}, {}
-    for done, (name, reduction) in enumerate(reductions.items()):
-        if on_progress is not None:
-            on_progress("principal components", name, done, len(reductions))
-        result = reduction.finish()
-        if isinstance(result, str):
-            skipped[name] = result
-        else:
-            reduced[name] = result
-    return reduced, skipped
+        batches = list(probe)
+        n_samples = sum(map(count_samples, batches))
+    iterator = iter(batches)
+    first = next(iterator, None)
+    try:
+        few, in_one_batch = first_samples(first, 2), count_samples(first) == n_samples
+    except ValueError:  # images that only `forward` finds: the batch cannot be cut
+        few, in_one_batch = first, False
+    return chain([first], iterator), n_samples, few, in_one_batch

@@ -1,21 +1,30 @@
-"""What a probe found, as plain data: `AnomalyReport`, `LayerReport`, `AnomalyFilter`."""
+"""Stage four: verdicts on clusterings, in a report of plain data."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from filterwatch.detection.criteria import AnomalyCriteria
+from filterwatch.detection.clustering import Clusterings
+from filterwatch.detection.criteria import (
+    AnomalyCriteria,
+    flag_anomalies,
+    mean_index,
+    small_clusters,
+)
+from filterwatch.detection.memory import Plan
+from filterwatch.detection.reduce import Reduced
+from filterwatch.detection.report_table import report_table
+from filterwatch.detection.votes import Votes
 
 _FORMAT = 1
 
@@ -86,9 +95,33 @@ class LayerReport:
         return int(self.is_anomaly.sum())
 
     @property
+    def mean_ch_index(self) -> float:
+        """The mean Calinski-Harabasz index that criterion 2 compares with; see `mean_index`."""
+        return float(mean_index(self.ch_index, self.cluster_sizes))
+
+    @property
     def dead(self) -> list[int]:
         """Channels that could not be judged: constant over the probe, or without a clustering."""
         return torch.isnan(self.ch_index).nonzero().flatten().tolist()
+
+    def flags(self, criteria: AnomalyCriteria, limit: int) -> Tensor:
+        """Return which filters some criteria flag, [C]; ``limit`` is lambda in samples."""
+        return flag_anomalies(
+            self.cluster_sizes, self.ch_index, self.activation, limit=limit, criteria=criteria
+        )
+
+    def isolated(self, limit: int) -> Tensor:
+        """Return which samples lie in clusters of at most ``limit`` samples, [C, N].
+
+        Raises:
+            ValueError: If the layer has no labels.
+        """
+        if self.labels is None:
+            raise ValueError(
+                "the report has no labels: write it with include_samples=True to judge it again"
+            )
+        # A dead filter's labels are -1; its sizes are all 0, so that no cluster of it is small.
+        return small_clusters(self.cluster_sizes, limit).gather(1, self.labels.clamp(min=0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,6 +151,27 @@ class AnomalyReport:
     small_cluster_limit: int
     settings: dict[str, Any] = field(default_factory=dict)
     isolations: dict[int, int] = field(default_factory=dict)
+
+    def flags(self, criteria: AnomalyCriteria) -> dict[str, Tensor]:
+        """Return which filters other criteria flag, by layer, each [C].
+
+        The clusterings of the whole probe are judged, also where parts of it have voted.
+        """
+        limit = criteria.small_cluster_limit(self.n_samples)
+        return {name: layer.flags(criteria, limit) for name, layer in self.layers.items()}
+
+    def rejudged(self, criteria: AnomalyCriteria) -> AnomalyReport:
+        """Return the report of the same clusterings under other criteria, without votes.
+
+        Raises:
+            ValueError: If the report was read from a file without points and labels.
+        """
+        layers = {
+            name: replace(self.layers[name], is_anomaly=flags, votes=None)
+            for name, flags in self.flags(criteria).items()
+        }
+        settings = {**self.settings, "votes": 0}
+        return _collected(layers, self.n_samples, criteria, None, self.skipped, settings)
 
     @property
     def count(self) -> int:
@@ -215,13 +269,112 @@ class AnomalyReport:
         return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
 
     def __rich__(self) -> Table:
-        return _table(self)
+        return report_table(self)
 
     def __str__(self) -> str:
         console = Console(width=100, color_system=None, force_terminal=False)
         with console.capture() as capture:
             console.print(self)
         return capture.get()
+
+
+def judge(
+    plan: Plan,
+    reduced: Mapping[str, Reduced],
+    clusterings: Mapping[str, Clusterings],
+    *,
+    criteria: AnomalyCriteria,
+    ballots: Votes | None = None,
+    skipped: Mapping[str, str] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> AnomalyReport:
+    """Judge every filter by the three criteria (paper, section 3).
+
+    Args:
+        plan: The layers that were observed.
+        reduced: The points of those that can be judged.
+        clusterings: Their clusterings.
+        criteria: The thresholds.
+        ballots: What random parts of the probe say, as `vote` returns it; without, the clustering
+            of the whole probe decides.
+        skipped: Why the other layers cannot be judged.
+        settings: Arguments of the probe, for the report to say.
+    """
+    limit = criteria.small_cluster_limit(plan.n_samples)
+    judged: dict[str, LayerReport] = {}
+    for layer in plan.layers:
+        if layer.name not in reduced:
+            continue
+        found, activation = clusterings[layer.name], reduced[layer.name].activation
+        share = None if ballots is None else ballots.share[layer.name]
+        judged[layer.name] = LayerReport(
+            kind=layer.kind,
+            ch_index=found.ch_index,
+            n_clusters=found.n_clusters,
+            cluster_sizes=found.cluster_sizes,
+            activation=activation,
+            is_anomaly=share > 0.5
+            if share is not None
+            else flag_anomalies(
+                found.cluster_sizes, found.ch_index, activation, limit=limit, criteria=criteria
+            ),
+            sources=layer.sources,
+            points=reduced[layer.name].points,
+            labels=found.labels,
+            votes=share,
+        )
+    isolated = None if ballots is None else ballots.isolated
+    return _collected(judged, plan.n_samples, criteria, isolated, skipped or {}, settings or {})
+
+
+def _collected(
+    layers: Mapping[str, LayerReport],
+    n_samples: int,
+    criteria: AnomalyCriteria,
+    isolated: Mapping[str, Tensor] | None,
+    skipped: Mapping[str, str],
+    settings: Mapping[str, Any],
+) -> AnomalyReport:
+    """Return the report of layers whose filters are flagged.
+
+    By default the samples in small clusters are the isolated ones.
+    """
+    limit = criteria.small_cluster_limit(n_samples)
+    anomalies: list[AnomalyFilter] = []
+    counts = torch.zeros(n_samples, dtype=torch.int64)
+    for name, layer in layers.items():
+        samples = layer.isolated(limit) if isolated is None else isolated[name]
+        counts += samples.sum(0)
+        anomalies += [
+            _described(name, layer, channel, samples[channel])
+            for channel in layer.is_anomaly.nonzero().flatten().tolist()
+        ]
+    return AnomalyReport(
+        anomalies=anomalies,
+        layers=dict(layers),
+        skipped=dict(skipped),
+        n_samples=n_samples,
+        criteria=criteria,
+        small_cluster_limit=limit,
+        settings=dict(settings),
+        isolations={at: int(counts[at]) for at in counts.nonzero().flatten().tolist()},
+    )
+
+
+def _described(name: str, layer: LayerReport, channel: int, isolated: Tensor) -> AnomalyFilter:
+    sizes = layer.cluster_sizes[channel]
+    layer_name, index = layer.sources[channel] or (None, None)
+    return AnomalyFilter(
+        layer=name,
+        channel=channel,
+        source_layer=layer_name,
+        source_channel=index,
+        ch_index=float(layer.ch_index[channel]),
+        n_clusters=int(layer.n_clusters[channel]),
+        cluster_sizes=sizes[sizes > 0].tolist(),
+        activation=float(layer.activation[channel]),
+        outliers=isolated.nonzero().flatten().tolist(),
+    )
 
 
 def _layer_to_dict(layer: LayerReport, include_samples: bool) -> dict[str, Any]:
@@ -255,36 +408,3 @@ def _layer_from_dict(data: dict[str, Any]) -> LayerReport:
         labels=torch.tensor(data["labels"], dtype=torch.int64) if "labels" in data else None,
         votes=None if data["votes"] is None else torch.tensor(data["votes"], dtype=torch.float64),
     )
-
-
-def _table(report: AnomalyReport) -> Table:
-    table = Table(
-        title=f"{report.count} anomaly filters ({len(report.filters)} distinct convolution "
-        f"filters) on a probe of {report.n_samples} samples",
-        caption=escape("\n".join(_notes(report))) or None,
-        caption_justify="left",
-    )
-    table.add_column("layer", overflow="fold")
-    for heading in ("filters", "dead", "anomalies", "channels: outlier samples"):
-        table.add_column(heading, justify="left" if ":" in heading else "right", overflow="fold")
-    for name, layer in report.layers.items():
-        flagged = [anomaly for anomaly in report.anomalies if anomaly.layer == name]
-        shown = ", ".join(f"{anomaly.channel}: {len(anomaly.outliers)}" for anomaly in flagged[:8])
-        more = f", … {len(flagged) - 8} more" if len(flagged) > 8 else ""
-        table.add_row(
-            escape(name),
-            str(len(layer.ch_index)),
-            str(len(layer.dead)),
-            str(layer.count),
-            shown + more,
-        )
-    return table
-
-
-def _notes(report: AnomalyReport) -> Iterator[str]:
-    samples = list(report.outlier_samples().items())
-    if samples:
-        shown = ", ".join(f"{index} ({count})" for index, count in samples[:8])
-        yield f"{len(samples)} outlier samples; most isolated, with number of filters: {shown}"
-    for name, reason in report.skipped.items():
-        yield f"skipped {name}: {reason}"

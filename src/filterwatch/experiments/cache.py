@@ -15,7 +15,7 @@ from torch import Tensor
 
 from filterwatch.datamodules import ImageDataModule
 from filterwatch.detection.detect import detect_anomaly_filters
-from filterwatch.detection.reduction import PCA
+from filterwatch.detection.reduce import PCA
 from filterwatch.experiments.maps import Maps, from_plain, probe_maps, to_plain
 from filterwatch.experiments.runs import RunFolder
 from filterwatch.experiments.training import read_batch, unaugmented

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from filterwatch.detection.capture import capture
 from filterwatch.detection.detect import detect_anomaly_filters
-from filterwatch.detection.reduction import PCA
+from filterwatch.detection.reduce import PCA
+from filterwatch.observing import observe
 
 # Below this share of a filter's largest activation a map's element counts as silent.
 _SILENT = 0.01
@@ -68,7 +68,7 @@ def probe_maps(network: nn.Module, images: Tensor, *, pca: PCA = "filter", seed:
         if name in statistics:
             statistics[name].add(maps)
 
-    capture(network, images.split(256), consume, seed=seed)
+    observe(network, images.split(256), consume, seed=seed)
     found = {}
     for name, layer in report.layers.items():
         assert layer.points is not None

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from filterwatch.detection.verdicts import ProgressCallback
+from filterwatch.detection import ProgressCallback
 
 # Seconds that a probe may take without a bar.
 DELAY = 3.0

@@ -14,7 +14,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.nn import functional as F
 
-from filterwatch.detection.images import find_images
+from filterwatch.batches import find_images
 from filterwatch.visuals.figures import shortened
 
 if TYPE_CHECKING:  # it imports this module

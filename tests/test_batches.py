@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from filterwatch.detection import find_images
+from filterwatch.batches import find_images
 
 IMAGES = torch.rand(5, 3, 4, 4)
 LABELS = torch.arange(5)

@@ -8,20 +8,20 @@ each map before an in-place activation overwrites it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_map
 
-from filterwatch.detection.images import find_images
-from filterwatch.detection.isolation import undisturbed
-from filterwatch.detection.operators import functional_name, kind_of, plain_name
-from filterwatch.detection.provenance import Provenance
+from filterwatch.batches import find_images
+from filterwatch.observing.isolation import preserved_random_state, undisturbed
+from filterwatch.observing.operators import functional_name, kind_of, plain_name
+from filterwatch.observing.provenance import Provenance
 
 Forward = Callable[[Any], object]
 MapConsumer = Callable[[str, Tensor], None]
@@ -46,6 +46,17 @@ class Layer:
     kind: str
     sources: list[tuple[str, int] | None]
     map_bytes: int
+
+
+class Masks(Protocol):
+    """Masks on a model's filters, which can be lifted for a while."""
+
+    @property
+    def filters(self) -> Collection[tuple[str, int]]:
+        """The masked filters, as (module name, index)."""
+
+    def lifted(self) -> AbstractContextManager[None]:
+        """Hold the model as it would be without any of the masks, and put them back."""
 
 
 def find_layers(
@@ -96,33 +107,69 @@ def find_layers(
     return _select(list(found.values()), layers)
 
 
-def capture(
+def observe(
     model: nn.Module,
     batches: Iterable[Any],
     consume: MapConsumer,
     *,
+    layers: Iterable[Layer] | None = None,
+    masks: Masks | None = None,
     forward: Forward | None = None,
     seed: int = 0,
 ) -> None:
-    """Send batches through a model and hand each map over, as soon as it exists.
+    """Send batches through a model and hand feature maps over, as soon as they exist.
+
+    Where filters are masked, each batch goes through twice: with all masks lifted, for the maps of
+    masked filters, and as the model is, for those of all others, which so are what the model works
+    with. A masked map is what the whole model without masks makes of the batch: a mask upstream of
+    it is lifted too.
 
     Args:
         model: The network. It comes back exactly as it went in.
         batches: What goes through it.
         consume: Called with a layer's name and its maps [B, C, h, w], which it must not keep: an
             in-place activation may overwrite them right after.
+        layers: The layers whose maps are wanted, as `find_layers` returns them. Default: all, with
+            those that no convolution comes before.
+        masks: Masks on filters of ``layers``, as `mask_filters` returns them. Default: maps are
+            handed over as they are.
         forward: How a batch goes through the model. Default: its images, on the model's device.
         seed: Seed of the global random state during the passes, which is restored behind them.
     """
     run = forward or default_forward(model)
+    masked = set(masks.filters) if masks is not None else set()
+    wanted = None if layers is None else {layer.name: layer for layer in layers}
+    channels = {
+        name: [at for at, source in enumerate(layer.sources) if source in masked]
+        for name, layer in (wanted or {}).items()
+    }
+    unmasked: dict[str, Tensor] = {}
+
+    def keep(operation: Operation) -> None:
+        if channels.get(operation.layer_name):  # a copy: an in-place activation may follow
+            unmasked[operation.layer_name] = operation.maps[:, channels[operation.layer_name]]
 
     def hand_over(operation: Operation) -> None:
-        if operation.kind != "normalization":
-            consume(operation.layer_name, operation.maps)
+        name, maps = operation.layer_name, operation.maps
+        if operation.kind == "normalization" or not (wanted is None or name in wanted):
+            return
+        if name in unmasked:
+            index = torch.tensor(channels[name], device=maps.device)
+            maps = maps.index_copy(1, index, unmasked.pop(name))
+        consume(name, maps)
 
-    with undisturbed(model, seed=seed):
+    if masks is None or not masked:
+        with undisturbed(model, seed=seed):
+            for batch in batches:
+                with observed(model, hand_over):
+                    run(batch)
+        return
+    with preserved_random_state(seed):  # which iterating a DataLoader draws from
         for batch in batches:
-            with observed(model, hand_over):
+            # Both passes draw the same numbers.
+            with masks.lifted(), undisturbed(model, seed=seed), observed(model, keep):
+                run(batch)
+            with undisturbed(model, seed=seed), observed(model, hand_over):
                 run(batch)
 
 
@@ -142,17 +189,6 @@ def default_forward(model: nn.Module) -> Forward:
 def eager_name(name: str) -> str:
     """Return the name that a module, parameter or buffer has when nothing is compiled."""
     return name.replace("_orig_mod.", "").removesuffix("_orig_mod").rstrip(".")
-
-
-def first_samples(batch: Any, n_samples: int) -> Any:
-    """Cut every tensor of a batch to its first samples; other things in it stay whole."""
-    size = len(find_images(batch))
-
-    def cut(leaf: Any) -> Any:
-        batched = isinstance(leaf, Tensor) and leaf.ndim > 0 and len(leaf) == size
-        return leaf[:n_samples] if batched else leaf
-
-    return tree_map(cut, batch)
 
 
 def _select(found: list[Layer], patterns: Sequence[str] | None) -> list[Layer]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
-from filterwatch.detection.operators import CHANNELWISE, CONVOLUTION, MOVEMENT, is_batch_norm
+from filterwatch.observing.operators import CHANNELWISE, CONVOLUTION, MOVEMENT, is_batch_norm
 
 UNKNOWN = -1
 

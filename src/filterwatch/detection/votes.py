@@ -7,7 +7,7 @@ steadier, and a majority of them a verdict that lasts.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
 import torch
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from filterwatch.detection.clustering import cluster_points
 from filterwatch.detection.criteria import AnomalyCriteria, flag_anomalies, small_clusters
+from filterwatch.detection.reduce import Reduced
 
 # Share of the probe in one ballot. Halves cost twice as much and agree less.
 BALLOT_SHARE = 0.25
@@ -24,18 +25,13 @@ class Votes(NamedTuple):
     """The outcome of a vote over random parts of the probe.
 
     Attributes:
-        share: Share of the ballots that flag a filter, [C].
-        isolated: Which samples [C, N] lie in a small cluster on most of the ballots that hold
-            them.
+        share: Layer name to the share of the ballots that flag each filter, [C].
+        isolated: Layer name to which samples [C, N] lie in a small cluster on most of the ballots
+            that hold them.
     """
 
-    share: Tensor
-    isolated: Tensor
-
-    @property
-    def is_anomaly(self) -> Tensor:
-        """Which filters a majority flags, [C]."""
-        return self.share > 0.5
+    share: dict[str, Tensor]
+    isolated: dict[str, Tensor]
 
 
 def ballot_size(n_samples: int, max_clusters: int) -> int:
@@ -64,9 +60,7 @@ def ballots(votes: int, n_samples: int, size: int) -> Iterator[Tensor]:
 
 
 def vote(
-    points: Tensor,
-    activation: Tensor,
-    layer_sizes: Sequence[int],
+    reduced: Mapping[str, Reduced],
     *,
     criteria: AnomalyCriteria,
     votes: int,
@@ -77,34 +71,40 @@ def vote(
     Lambda as a fraction is taken of the part; as a count it shrinks with the part.
 
     Args:
-        points: The filters' points, layer after layer, [C, N, 2].
-        activation: Mean absolute activation of each filter on the whole probe, [C].
-        layer_sizes: Number of filters of each layer; they add up to C.
+        reduced: Layer name to its points, as `Reduction` returns them.
         criteria: The thresholds.
         votes: Number of ballots.
         max_clusters: Largest number of clusters.
     """
+    if not reduced:
+        return Votes({}, {})
+    lengths = [len(layer.points) for layer in reduced.values()]
+    points = torch.cat([layer.points for layer in reduced.values()])
     n_filters, n_samples, _ = points.shape
     size = ballot_size(n_samples, max_clusters)
-    limit = criteria.small_cluster_limit(n_samples)
-    limit = max(1, round(limit * size / n_samples))
-    flagged = torch.zeros(n_filters, dtype=torch.float64, device=points.device)
-    times_isolated = torch.zeros(n_filters, n_samples, dtype=torch.int16, device=points.device)
-    times_drawn = torch.zeros(n_samples, dtype=torch.int16, device=points.device)
-    for ballot in ballots(votes, n_samples, size):
-        drawn = ballot.to(points.device)
+    limit = max(1, round(criteria.small_cluster_limit(n_samples) * size / n_samples))
+    flagged = torch.zeros(n_filters, dtype=torch.float64)
+    times_isolated = torch.zeros(n_filters, n_samples, dtype=torch.int16)
+    times_drawn = torch.zeros(n_samples, dtype=torch.int16)
+    for drawn in ballots(votes, n_samples, size):
         fit = cluster_points(points[:, drawn], max_clusters=max_clusters)
-        verdicts = [
-            flag_anomalies(sizes, ch_index, active, limit=limit, criteria=criteria)
-            for sizes, ch_index, active in zip(
-                fit.cluster_sizes.split(list(layer_sizes)),
-                fit.ch_index.split(list(layer_sizes)),
-                activation.split(list(layer_sizes)),
-                strict=True,
-            )
-        ]
-        flagged += torch.cat(verdicts)
+        flagged += torch.cat(
+            [
+                flag_anomalies(
+                    of_layer.cluster_sizes,
+                    of_layer.ch_index,
+                    layer.activation,
+                    limit=limit,
+                    criteria=criteria,
+                )
+                for of_layer, layer in zip(fit.split(lengths), reduced.values(), strict=True)
+            ]
+        )
         small = small_clusters(fit.cluster_sizes, limit)
         times_isolated[:, drawn] += small.gather(1, fit.labels.clamp(min=0)).short()
         times_drawn[drawn] += 1
-    return Votes(flagged / votes, 2 * times_isolated > times_drawn)
+    share, isolated = flagged / votes, 2 * times_isolated > times_drawn
+    return Votes(
+        dict(zip(reduced, share.split(lengths), strict=True)),
+        dict(zip(reduced, isolated.split(lengths), strict=True)),
+    )

@@ -8,9 +8,7 @@ from networks import IMAGES, Modules, detect, maps_of, names
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from filterwatch.detection import (
-    find_layers,
-)
+from filterwatch.observing import find_layers
 
 
 class Shared(nn.Module):

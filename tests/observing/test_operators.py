@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from filterwatch.detection import find_layers
-from filterwatch.detection.operators import functional_name, kind_of, plain_name
+from filterwatch.observing import find_layers
+from filterwatch.observing.operators import functional_name, kind_of, plain_name
 
 
 @pytest.mark.parametrize(

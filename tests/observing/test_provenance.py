@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from filterwatch.detection import find_layers
+from filterwatch.observing import find_layers
 
 Source = tuple[str, int] | None
 

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 import torch
 from clouds import separated
 from torch import Tensor
 
-from filterwatch.detection import AnomalyCriteria, Layer
-from filterwatch.detection.reduction import Reduced
-from filterwatch.detection.verdicts import Verdicts, judge
+from filterwatch.detection import (
+    AnomalyCriteria,
+    AnomalyReport,
+    Reduced,
+    cluster,
+    judge,
+    plan_memory,
+    vote,
+)
+from filterwatch.observing import Layer
 
 UNEVEN, EVEN = [160, 160, 20, 20], [90, 90, 90, 90]
 SMALL = list(range(320, 360))
@@ -24,17 +34,21 @@ def reduced(*points: Tensor) -> Reduced:
     return Reduced(torch.cat(points), torch.ones(len(points), dtype=torch.float64))
 
 
-def verdicts(**options: object) -> Verdicts:
+CRITERIA = AnomalyCriteria(small_cluster_size=44)
+
+
+def verdicts(votes: int = 0, on_progress: Any = None) -> AnomalyReport:
     uneven, _ = separated(UNEVEN, seed=1, spread=0.02)
     loose, _ = separated(UNEVEN, seed=2, spread=0.2)
     even, _ = separated(EVEN, seed=3, spread=0.2)
     dead = torch.zeros(1, 360, 2)
+    points = {"a": reduced(even, uneven, loose), "b": reduced(dead, even, loose, uneven)}
     return judge(
-        {"a": layer("a", 3), "b": layer("b", 4)},
-        {"a": reduced(even, uneven, loose), "b": reduced(dead, even, loose, uneven)},
-        criteria=AnomalyCriteria(small_cluster_size=44),
-        max_clusters=4,
-        **options,  # type: ignore[arg-type]
+        plan_memory([layer("a", 3), layer("b", 4)], 360, 2**20),
+        points,
+        cluster(points, max_clusters=4, on_progress=on_progress),
+        criteria=CRITERIA,
+        ballots=vote(points, criteria=CRITERIA, votes=votes, max_clusters=4) if votes else None,
     )
 
 
@@ -88,4 +102,41 @@ def test_progress_names_each_layer_in_turn_and_changes_nothing() -> None:
 
 
 def test_no_layers() -> None:
-    assert judge({}, {}, criteria=AnomalyCriteria()) == Verdicts({}, [], {})
+    report = judge(plan_memory([], 360, 1), {}, cluster({}), criteria=CRITERIA)
+    assert (report.layers, report.anomalies, report.isolations) == ({}, [], {})
+
+
+def test_judged_again_by_other_criteria() -> None:
+    # At the third criterion's mean nothing changes; above the even filters' index more is flagged.
+    loose = AnomalyCriteria(small_cluster_size=44, ch_ratio=None)
+    report = verdicts()
+    again = report.rejudged(loose)
+    assert [(a.layer, a.channel) for a in again.anomalies] == [
+        ("a", 1), ("a", 2), ("b", 2), ("b", 3),
+    ]  # fmt: skip
+    assert all(anomaly.outliers == SMALL for anomaly in again.anomalies)
+    assert again.criteria == loose
+    assert again.isolations == report.isolations
+    assert again.rejudged(CRITERIA).to_dict() == report.to_dict()
+    assert {name: flags.tolist() for name, flags in report.flags(loose).items()} == {
+        "a": [False, True, True], "b": [False, False, True, True],
+    }  # fmt: skip
+
+
+def test_another_lambda_isolates_other_samples() -> None:
+    again = verdicts().rejudged(AnomalyCriteria(small_cluster_size=10))
+    assert again.anomalies == []
+    assert again.isolations == {}
+    assert again.small_cluster_limit == 10
+
+
+def test_votes_are_judged_again_by_the_whole_probe() -> None:
+    again = verdicts(votes=3).rejudged(CRITERIA)
+    assert again.to_dict() == verdicts().to_dict()
+
+
+def test_a_report_without_labels_cannot_be_judged_again_but_flags() -> None:
+    report = AnomalyReport.from_dict(verdicts().to_dict())
+    assert report.flags(CRITERIA)["a"].tolist() == [False, True, False]
+    with pytest.raises(ValueError, match="no labels: write it with include_samples=True"):
+        report.rejudged(CRITERIA)

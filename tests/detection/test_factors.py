@@ -7,8 +7,8 @@ import torch
 from sklearn.decomposition import PCA
 from torch import Tensor
 
+from filterwatch.detection.factors import TruncatedFactors
 from filterwatch.detection.pca import principal_components
-from filterwatch.detection.streaming import TruncatedFactors
 
 
 def samples(n_samples: int, width: int, *, decay: float = 0.8, offset: float = 2.0) -> Tensor:

@@ -1,4 +1,4 @@
-"""Feature maps kept as a truncated factorisation, for layers too large to keep whole."""
+"""Feature maps kept as a truncated factorization, for layers too large to keep whole."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class TruncatedFactors:
         scores_room: Where the scores are kept, [C, N, r], N being the number of samples in the end.
 
     Both are given because what is allocated anew at each merge leaves holes in a process's memory,
-    where there are many factorisations.
+    where there are many factorizations.
     """
 
     def __init__(self, rank: int, basis_room: Tensor, scores_room: Tensor) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -9,8 +10,8 @@ import torch
 from clouds import separated
 from torch import Tensor
 
-from filterwatch.detection import AnomalyCriteria
-from filterwatch.detection.voting import Votes, ballot_size, ballots, vote
+from filterwatch.detection import AnomalyCriteria, Reduced, vote
+from filterwatch.detection.votes import ballot_size, ballots
 
 UNEVEN = [160, 160, 20, 20]
 EVEN = [90, 90, 90, 90]
@@ -25,67 +26,61 @@ def points() -> tuple[Tensor, Tensor]:
     return torch.cat([uneven, even, torch.zeros(1, N_SAMPLES, 2)]), group
 
 
-def voted(**options: Any) -> Votes:
+def voted(
+    activation: Sequence[float] = (1, 1, 1, 1, 1), lengths: Sequence[int] = (5,), **options: Any
+) -> tuple[Tensor, Tensor]:
+    """Return the share of votes and the isolated samples, of layers of so many filters."""
     defaults: dict[str, Any] = {
         "criteria": AnomalyCriteria(small_cluster_size=LIMIT), "votes": 9, "max_clusters": 4,
     }  # fmt: skip
-    return vote(points()[0], torch.ones(5), [5], **{**defaults, **options})
+    parts = zip(
+        points()[0].split(list(lengths)),
+        torch.tensor(activation, dtype=torch.float64).split(list(lengths)),
+        strict=True,
+    )
+    reduced = {str(at): Reduced(*part) for at, part in enumerate(parts)}
+    votes = vote(reduced, **{**defaults, **options})
+    assert list(votes.share) == list(votes.isolated) == list(reduced)
+    return torch.cat(list(votes.share.values())), torch.cat(list(votes.isolated.values()))
 
 
 def test_the_planted_filter_wins_every_vote_and_no_other_wins_one() -> None:
-    result = voted()
-    assert result.share.tolist() == [1.0, 0.0, 0.0, 0.0, 0.0]
-    assert result.is_anomaly.tolist() == [True, False, False, False, False]
+    share, _ = voted()
+    assert share.tolist() == [1.0, 0.0, 0.0, 0.0, 0.0]
 
 
 def test_isolated_are_the_samples_of_the_small_clusters_that_were_drawn() -> None:
-    result = voted(votes=20)
+    _, isolated = voted(votes=20)
     group = points()[1]
-    assert torch.equal(result.isolated[0], group >= 2)  # 20 quarters leave hardly a sample out
-    assert not result.isolated[1:].any()
-    one = voted(votes=1).isolated[0]
+    assert torch.equal(isolated[0], group >= 2)  # 20 quarters leave hardly a sample out
+    assert not isolated[1:].any()
+    one = voted(votes=1)[1][0]
     assert 0 < int(one.sum()) < int((group >= 2).sum())
     assert not one[group < 2].any()
 
 
 def test_a_fraction_as_lambda_means_the_same_as_the_count_that_it_makes() -> None:
     fraction = voted(criteria=AnomalyCriteria(small_cluster_size=LIMIT / N_SAMPLES))
-    assert torch.equal(fraction.share, voted().share)
-
-
-def test_a_majority_is_more_than_half() -> None:
-    result = Votes(torch.tensor([0.5, 0.51, 0.0]), torch.zeros(3, 1, dtype=torch.bool))
-    assert result.is_anomaly.tolist() == [False, True, False]
+    assert torch.equal(fraction[0], voted()[0])
 
 
 def test_layers_are_judged_apart() -> None:
     # Alone in its layer a filter is its own mean: its index does not exceed it.
-    alone = vote(
-        points()[0],
-        torch.ones(5),
-        [1, 4],
-        criteria=AnomalyCriteria(small_cluster_size=LIMIT),
-        votes=3,
-        max_clusters=4,
-    )
-    assert alone.share[0] == 0.0
+    share, _ = voted(lengths=(1, 4), votes=3)
+    assert share[0] == 0.0
 
 
 def test_an_inactive_filter_wins_no_vote() -> None:
-    activation = torch.tensor([0.01, 1.0, 1.0, 1.0, 1.0])
-    result = vote(
-        points()[0], activation, [5], criteria=AnomalyCriteria(small_cluster_size=LIMIT), votes=3,
-        max_clusters=4,
-    )  # fmt: skip
-    assert result.share[0] == 0.0
+    share, _ = voted(activation=(0.01, 1, 1, 1, 1), votes=3)
+    assert share[0] == 0.0
 
 
 def test_every_call_takes_the_same_ballots_and_leaves_the_global_state() -> None:
     state = torch.get_rng_state()
     first, second = voted(votes=3), voted(votes=3)
     assert torch.equal(torch.get_rng_state(), state)
-    assert torch.equal(first.isolated, second.isolated)
-    assert not torch.equal(first.isolated, voted(votes=2).isolated)
+    assert torch.equal(first[1], second[1])
+    assert not torch.equal(first[1], voted(votes=2)[1])
 
 
 @pytest.mark.parametrize(

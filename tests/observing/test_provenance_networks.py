@@ -7,8 +7,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from filterwatch.detection import Layer, find_layers
-from filterwatch.detection.capture import capture
+from filterwatch.observing import Layer, find_layers, observe
 
 SIZES = {
     "alexnet": 64,
@@ -44,7 +43,7 @@ def architecture(request: pytest.FixtureRequest) -> tuple[str, nn.Module, Tensor
 
 def maps_of(model: nn.Module, images: Tensor) -> dict[str, Tensor]:
     maps: dict[str, Tensor] = {}
-    capture(model, [images], lambda name, found: maps.update({name: found.clone()}))
+    observe(model, [images], lambda name, found: maps.update({name: found.clone()}))
     return maps
 
 

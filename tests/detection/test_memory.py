@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from filterwatch.detection.budget import MAX_RANK, MIN_RANK, approximation_note, plan_ranks
+from filterwatch.detection.memory import MAX_RANK, MIN_RANK, Plan, plan_ranks
 
 
 def taken(sizes: dict[str, int], ranks: dict[str, int | None], n_samples: int) -> int:
-    """Return the bytes that a plan keeps: whole maps, and bases of the factorisations."""
+    """Return the bytes that a plan keeps: whole maps, and bases of the factorizations."""
     return sum(
         size * (n_samples if ranks[name] is None else ranks[name])  # type: ignore[operator]
         for name, size in sizes.items()
@@ -56,9 +56,12 @@ def test_fewer_samples_than_directions_need_less() -> None:
 
 
 def test_rough_points_are_noted() -> None:
-    assert approximation_note({"a": None, "b": None}) is None
-    assert approximation_note({"a": None, "b": MAX_RANK}) is None
-    note = approximation_note({"a": None, "b": 4, "c": 4})
+    def warning(**ranks: int | None) -> str | None:
+        return Plan([], 100, 1000, ranks).warning
+
+    assert warning(a=None, b=None) is None
+    assert warning(a=None, b=MAX_RANK) is None
+    note = warning(a=None, b=4, c=4)
     assert note is not None
     assert "4 directions of the maps of 2 in 3 layers" in note
     assert "4.0 times as much for 16" in note

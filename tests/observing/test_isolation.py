@@ -12,8 +12,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from filterwatch.detection import detect_anomaly_filters, find_layers
-from filterwatch.detection.isolation import undisturbed
+from filterwatch.detection import detect_anomaly_filters
+from filterwatch.observing import find_layers, undisturbed
 
 
 class Restless(nn.Module):

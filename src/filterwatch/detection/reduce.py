@@ -1,17 +1,23 @@
-"""One layer's feature maps, gathered batch by batch and reduced to points."""
+"""Stage two: feature maps, gathered batch by batch, to points in the plane."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from filterwatch.detection.factors import MERGED_SAMPLES, TruncatedFactors
+from filterwatch.detection.memory import Plan, Workspace
 from filterwatch.detection.pca import principal_components, project_compiled, reduce_samples
-from filterwatch.detection.streaming import MERGED_SAMPLES, TruncatedFactors
-from filterwatch.detection.workspace import Workspace
 
 PCA = Literal["filter", "layer"]
+# Called with the step, the layer whose turn it is, what is done by then, and out of how much.
+ProgressCallback = Callable[[str, str, int, int], None]
+
+# A group of filters is reduced in this share of the memory budget: it is copied a few times.
+_GROUPS = 8
 
 # Filters reduced together on a CPU: few enough that their maps stay in its cache.
 _CACHED_BYTES = 2**24
@@ -34,24 +40,67 @@ class Reduced(NamedTuple):
     activation: Tensor
 
 
+class Reduction:
+    """Reduces the maps of all planned layers to points, over the batches of a probe.
+
+    Args:
+        plan: The layers, and how their maps are kept.
+        pca: ``"filter"``: components of each filter's own maps. ``"layer"``: one pair of components
+            for all maps of a layer.
+        on_progress: Called while a layer's turn comes; see `detect_anomaly_filters`.
+    """
+
+    def __init__(
+        self, plan: Plan, *, pca: PCA = "filter", on_progress: ProgressCallback | None = None
+    ) -> None:
+        self._layers = {
+            layer.name: LayerReduction(
+                n_samples=plan.n_samples,
+                pca=pca,
+                rank=plan.ranks[layer.name],
+                group_bytes=plan.memory_budget // _GROUPS,
+                name=layer.name,
+                workspace=plan.workspace,
+            )
+            for layer in plan.layers
+        }
+        self._on_progress = on_progress
+        self._done, self._total = 0, plan.n_samples * len(self._layers)
+
+    def add(self, name: str, maps: Tensor) -> None:
+        """Add a layer's maps [B, C, h, w] of one batch; they are copied where they are kept."""
+        if self._on_progress is not None:
+            self._on_progress("feature maps", name, self._done, self._total)
+            self._done += len(maps)
+        self._layers[name].add(maps)
+
+    def finish(self) -> tuple[dict[str, Reduced], dict[str, str]]:
+        """Return what remains of each layer, and why nothing does of others; forget the maps."""
+        reduced, skipped = {}, {}
+        for done, (name, layer) in enumerate(self._layers.items()):
+            if self._on_progress is not None:
+                self._on_progress("principal components", name, done, len(self._layers))
+            result = layer.finish()
+            if isinstance(result, str):
+                skipped[name] = result
+            else:
+                reduced[name] = result
+        return reduced, skipped
+
+
 class LayerReduction:
     """Reduces the maps of one layer to points, over the batches of a probe.
 
     Maps that arrive in one batch are reduced on arrival, a group of filters at a time; others are
-    kept until the probe is complete, whole or as a truncated factorisation.
+    kept until the probe is complete, whole or as a truncated factorization.
 
     Args:
         n_samples: Number of samples in the probe.
-        pca: ``"filter"``: components of each filter's own maps. ``"layer"``: one pair of components
-            for all maps of the layer.
-        rank: Rank of the factorisation; ``None`` to keep maps whole.
+        pca: See `Reduction`.
+        rank: Rank of the factorization; ``None`` to keep maps whole.
         group_bytes: Largest size of a group of filters reduced together.
         name: The layer's, under which it finds its memory in the workspace.
-        workspace: Where the memory for kept maps comes from, and stays. Default: it is freed with
-            them.
-
-    Attributes:
-        n_samples: Number of samples in the probe.
+        workspace: Where the memory for kept maps comes from, and stays. Default: it is freed.
     """
 
     def __init__(
@@ -64,7 +113,7 @@ class LayerReduction:
         name: str = "",
         workspace: Workspace | None = None,
     ) -> None:
-        self.n_samples = n_samples
+        self._n_samples = n_samples
         self._pca = pca
         self._group_bytes = group_bytes
         self._rank = rank
@@ -85,30 +134,30 @@ class LayerReduction:
         rows = maps.detach().flatten(2).transpose(0, 1)  # [C, B, D], a view
         n_filters, n_rows, width = rows.shape
         first, self._seen = self._seen, self._seen + n_rows
-        if self._skip is not None or self._seen > self.n_samples:
+        if self._skip is not None or self._seen > self._n_samples:
             return
         if self._shape is not None and self._shape != (n_filters, width):
             self._give_up("its maps differ in shape between batches: give images of one size")
             return
         self._shape = (n_filters, width)
-        if n_rows == self.n_samples:
+        if n_rows == self._n_samples:
             self._reduce(rows)
         elif self._rank is not None:
             self._merge(rows, self._rank)
         else:
             if self._maps is None:
-                self._maps = self._room((n_filters, self.n_samples, width), rows)
+                self._maps = self._room((n_filters, self._n_samples, width), rows)
             self._maps[:, first : self._seen] = rows
 
     def finish(self) -> Reduced | str:
         """Return what remains of the layer, or why it cannot be judged; and forget the maps."""
-        if self._skip is None and self._seen != self.n_samples:
-            self._give_up(f"it put out {self._seen} maps a filter for {self.n_samples} samples")
+        if self._skip is None and self._seen != self._n_samples:
+            self._give_up(f"it put out {self._seen} maps a filter for {self._n_samples} samples")
         if self._skip is None and self._points is None:
             if self._factors:
                 scores = torch.cat([factors.scores() for factors in self._factors])
                 if self._pca == "layer":
-                    scores = scores.view(self.n_samples, -1, scores.shape[2]).transpose(0, 1)
+                    scores = scores.view(self._n_samples, -1, scores.shape[2]).transpose(0, 1)
                 self._points = self._reduce_group(scores)
             elif self._maps is not None:
                 self._reduce(self._maps)
@@ -118,7 +167,7 @@ class LayerReduction:
         assert self._points is not None
         assert self._shape is not None
         width = self._shape[1]
-        activation = self._magnitude / (self.n_samples * width)
+        activation = self._magnitude / (self._n_samples * width)
         return Reduced(self._points.cpu(), activation.cpu())
 
     def _merge(self, rows: Tensor, rank: int) -> None:
@@ -131,7 +180,7 @@ class LayerReduction:
         groups = rows.split(n_filters if common else size)
         if not self._factors:
             problems, at_once = (1, 1) if common else (n_filters, size)
-            n_scores = self.n_samples * n_filters // problems
+            n_scores = self._n_samples * n_filters // problems
             rooms = (
                 self._room((problems, rank, width), rows, "basis").split(at_once),
                 self._room((problems, n_scores, rank), rows, "scores").split(at_once),

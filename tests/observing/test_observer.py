@@ -11,7 +11,7 @@ from networks import IMAGES, Functions, Modules, contents, detect, like, maps_of
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from filterwatch.detection.capture import first_samples
+from filterwatch.batches import first_samples
 
 
 @pytest.mark.parametrize("form", [Modules, Functions])

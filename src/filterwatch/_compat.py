@@ -1,0 +1,73 @@
+"""What Lightning and torchmetrics keep to themselves, or have in some versions only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer, callbacks
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from torch import Tensor
+from torch.utils.data import DistributedSampler
+from torchmetrics import Metric
+
+# Weight averaging is newer than the oldest Lightning that is supported.
+WEIGHT_AVERAGING: tuple[type[Callback], ...] = tuple(
+    getattr(callbacks, name)
+    for name in ("WeightAveraging", "StochasticWeightAveraging")
+    if hasattr(callbacks, name)
+)
+
+
+def callbacks_of(trainer: Trainer) -> list[Callback]:
+    """Return a Trainer's callbacks."""
+    found: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return found
+
+
+def is_fast_dev_run(trainer: Trainer) -> bool:
+    """Return whether a Trainer only tries a batch or a few."""
+    return bool(trainer.fast_dev_run)  # type: ignore[attr-defined]
+
+
+def validation_loaders(trainer: Trainer) -> Any:
+    """Return what a Trainer validates with, also where nothing was validated yet."""
+    if trainer.val_dataloaders is not None:
+        return trainer.val_dataloaders
+    # Not set up where the first epochs go without validation, or all of them do.
+    source = trainer.fit_loop.epoch_loop.val_loop._data_source
+    return source.dataloader() if source.is_defined() and source.instance is not None else None
+
+
+def missing_setting(trainer: Trainer, callback: Callback) -> str | None:
+    """Return what makes a callback read at an epoch's end, ``None`` where it does or never reads."""
+    if isinstance(callback, EarlyStopping) and not callback._check_on_train_epoch_end:
+        return "check_on_train_epoch_end"
+    if isinstance(callback, ModelCheckpoint):
+        at_epoch_end = callback._should_save_on_train_epoch_end(trainer)
+        return None if at_epoch_end else "save_on_train_epoch_end"
+    return None
+
+
+def sharded_sampler(sampler: DistributedSampler[Any]) -> Any:
+    """Return the user's sampler inside the wrapper with which Lightning shards it."""
+    return sampler.dataset._sampler  # type: ignore[attr-defined]
+
+
+def transferred(trainer: Trainer, pl_module: LightningModule, batch: Any) -> Any:
+    """Return a batch on the module's device, by way of its transfer hooks and the precision."""
+    batch = trainer.precision_plugin.convert_input(batch)
+    batch = pl_module._on_before_batch_transfer(batch, dataloader_idx=0)
+    return trainer.strategy.batch_to_device(batch, dataloader_idx=0)
+
+
+def metric_state(metric: Metric) -> dict[str, Any]:
+    """Return copies of what a metric has accumulated, to be put back into its ``__dict__``."""
+    state: dict[str, Any] = {}
+    for name in metric._defaults:
+        value = getattr(metric, name)
+        state[name] = value.clone() if isinstance(value, Tensor) else list(value)
+    counters = ("_update_count", "_computed", "_forward_cache")
+    return {
+        **state,
+        **{name: metric.__dict__[name] for name in counters if name in metric.__dict__},
+    }

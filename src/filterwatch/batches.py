@@ -1,0 +1,200 @@
+"""Reading batches of any kind: their images, labels and logits; cutting, splitting, joining them.
+
+What a loader yields, and what a module returns, is a tensor or a container: a tuple, list, mapping
+(a Hugging Face ``BatchEncoding`` is one), named tuple, dataclass, or another object that can be
+moved by ``.to()``, of such, nested or not. All of it is read here, and here alone.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.data import default_collate
+
+# Looked at in this order before anything else.
+_IMAGE_NAMES = ("image", "images", "img", "imgs", "x", "input", "inputs", "pixel_values", "data")
+_LABEL_NAMES = (
+    *("label", "labels", "target", "targets", "y"),
+    *("class", "classes", "class_id", "class_ids", "class_label", "class_labels"),
+    *("target_class", "fine_label", "coarse_label"),
+)
+_LOGIT_NAMES = ("logits", "logit", "output", "outputs", "out", "y_hat", "prediction", "predictions")
+
+
+def find_images(batch: object) -> Tensor:
+    """Return the images of a batch: the first 4-D floating-point tensor in it.
+
+    Args:
+        batch: A tensor [B, C, H, W] or a container that holds one. Among names, the usual ones
+            ("image", "x", "pixel_values", …) go first.
+
+    Raises:
+        ValueError: If there is none; the message says what was found instead.
+    """
+    for tensor in _tensors(batch, _IMAGE_NAMES, others=True):
+        if tensor.ndim == 4 and tensor.is_floating_point():
+            return tensor
+    raise ValueError(
+        f"found no images, a 4-D floating-point tensor, in a batch of {describe(batch)}: "
+        "convert the images to float tensors [B, C, H, W], or say how a batch goes through the "
+        "model (`probe_step` of the callback, `forward` of detect_anomaly_filters)"
+    )
+
+
+def find_labels(batch: object, n_samples: int) -> Tensor | None:
+    """Return the class labels of a batch, int64 [N], or ``None`` if there are none.
+
+    Args:
+        batch: A container: integers [N] under one of the usual names ("label", "y", …), or the
+            first ones in a tuple or list.
+        n_samples: N, the number of images.
+    """
+    for tensor in _tensors(batch, _LABEL_NAMES, others=False):
+        if tensor.shape == (n_samples,) and not tensor.is_floating_point():
+            return tensor.long()
+    return None
+
+
+def find_logits(output: object) -> Tensor | None:
+    """Return the tensor that a module returned, or ``None`` if there is none.
+
+    Args:
+        output: A tensor, or a container: what has one of the usual names ("logits", "output", …)
+            in it, or is first in a tuple or list.
+    """
+    return next(_tensors(output, _LOGIT_NAMES, others=False), None)
+
+
+def count_samples(batch: object) -> int:
+    """Return the number of images in a batch; raises ``ValueError`` where there are none."""
+    return len(find_images(batch))
+
+
+def first_samples(batch: Any, n_samples: int) -> Any:
+    """Cut a batch to its first samples; what does not have one entry a sample stays whole."""
+    return _take(batch, slice(n_samples), count_samples(batch))
+
+
+def split_batch(batch: Any) -> Iterator[Any]:
+    """Yield the samples of a batch; what does not have one entry a sample is in each as it is."""
+    n_samples = count_samples(batch)
+    return (_take(batch, index, n_samples) for index in range(n_samples))
+
+
+def join_samples(samples: Sequence[Any]) -> Any:
+    """Return samples, as `split_batch` yields them, as one batch.
+
+    Does what ``default_collate`` does, in containers of the kind that the samples are, and makes
+    lists of values that are no data (``None``, for instance).
+    """
+    parts = [_contents(sample) for sample in samples]
+    if parts[0] is None:
+        try:
+            return default_collate(list(samples))
+        except TypeError:  # of a type that it does not know
+            return list(samples)
+    values = [[value for _, value in part] for part in parts if part is not None]
+    return _rebuilt(samples[0], [join_samples(column) for column in zip(*values, strict=True)])
+
+
+def describe(value: object) -> str:
+    """Return what something is, in words: a tensor's type and shape, or what is in a container."""
+    if isinstance(value, Tensor):
+        return f"{value.dtype} tensor {list(value.shape)}"
+    contents = _contents(value)
+    if contents is None:
+        return type(value).__name__
+    shown = [
+        describe(entry) if name is None else f"{name!r}: {describe(entry)}"
+        for name, entry in contents
+    ]
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(shown)}}}"
+    return f"{type(value).__name__}({', '.join(shown[:4] + ['…'] * (len(shown) > 4))})"
+
+
+def _contents(value: object) -> list[tuple[object, Any]] | None:
+    """Return what is in a container, with names where it has any; ``None`` for anything else."""
+    if isinstance(value, Mapping):
+        return list(value.items())
+    if isinstance(value, type):
+        return None
+    if is_dataclass(value):
+        return [(field.name, getattr(value, field.name)) for field in fields(value)]
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return list(zip(value._fields, value, strict=True))
+    if isinstance(value, (tuple, list)):
+        return [(None, entry) for entry in value]
+    movable = callable(getattr(value, "to", None)) and not isinstance(value, (Tensor, nn.Module))
+    return list(vars(value).items()) if movable and hasattr(value, "__dict__") else None
+
+
+def _rebuilt(container: Any, values: Sequence[Any]) -> Any:
+    """Return a container like another one, with other contents in the same order."""
+    if isinstance(container, tuple):
+        return type(container)(*values) if hasattr(container, "_fields") else tuple(values)
+    if isinstance(container, list):
+        return list(values)
+    rebuilt = copy.copy(container)
+    if isinstance(container, Mapping):
+        try:
+            for name, value in zip(container, values, strict=True):
+                rebuilt[name] = value
+        except TypeError:  # it may not be changed
+            return dict(zip(container, values, strict=True))
+        return rebuilt
+    contents = _contents(container)
+    assert contents is not None
+    for (name, _), value in zip(contents, values, strict=True):
+        object.__setattr__(rebuilt, str(name), value)  # it may be frozen
+    return rebuilt
+
+
+def _tensors(value: object, names: Sequence[str], *, others: bool) -> Iterator[Tensor]:
+    """Yield the tensors in a container, those under the given names first.
+
+    Args:
+        value: The container, or a tensor.
+        names: The names, the most wanted first.
+        others: Whether tensors under other names count as well.
+    """
+    if isinstance(value, Tensor):
+        yield value
+        return
+    contents = _contents(value) or []
+    for name in names:
+        for found, entry in contents:
+            if found == name:
+                yield from _tensors(entry, names, others=others)
+    for name, entry in contents:
+        if name is None or (others and name not in names):
+            yield from _tensors(entry, names, others=others)
+        elif name not in names and not isinstance(entry, Tensor):
+            yield from _named_tensors(entry, names)
+
+
+def _named_tensors(value: object, names: Sequence[str]) -> Iterator[Tensor]:
+    """Yield the tensors under the given names in a container that has another name itself."""
+    for name, entry in _contents(value) or []:
+        if name in names:
+            yield from _tensors(entry, names, others=False)
+        elif not isinstance(entry, Tensor):
+            yield from _named_tensors(entry, names)
+
+
+def _take(value: Any, index: int | slice, n_samples: int) -> Any:
+    """Return one or some of the samples in a container, or in a tensor with one entry a sample."""
+    if isinstance(value, Tensor):
+        return value[index] if value.ndim and len(value) == n_samples else value
+    contents = _contents(value)
+    if contents is None:
+        return value
+    entries = [entry for _, entry in contents]
+    holds_tensors = any(isinstance(entry, Tensor) for entry in entries)
+    if isinstance(value, (tuple, list)) and len(entries) == n_samples and not holds_tensors:
+        return value[index]  # words, for instance
+    return _rebuilt(value, [_take(entry, index, n_samples) for entry in entries])

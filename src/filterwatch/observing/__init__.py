@@ -1,0 +1,33 @@
+"""Watching a forward pass: which layers run, what they put out, and which filters made it."""
+
+from filterwatch.observing.isolation import preserved_random_state, undisturbed
+from filterwatch.observing.observer import (
+    Forward,
+    Layer,
+    MapConsumer,
+    Masks,
+    Operation,
+    default_forward,
+    eager_name,
+    find_layers,
+    observe,
+    observed,
+)
+from filterwatch.observing.provenance import UNKNOWN, Provenance
+
+__all__ = [
+    "UNKNOWN",
+    "Forward",
+    "Layer",
+    "MapConsumer",
+    "Masks",
+    "Operation",
+    "Provenance",
+    "default_forward",
+    "eager_name",
+    "find_layers",
+    "observe",
+    "observed",
+    "preserved_random_state",
+    "undisturbed",
+]
