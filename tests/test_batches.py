@@ -1,17 +1,26 @@
-"""Images are found in whatever a DataLoader yields."""
+"""Batches of every kind: what is in them is found, and they are cut, split and joined alike."""
 
 from __future__ import annotations
 
-from collections import namedtuple
+from collections import OrderedDict, UserDict, namedtuple
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from filterwatch.batches import find_images
+from filterwatch.batches import (
+    _contents,
+    count_samples,
+    find_images,
+    find_labels,
+    find_logits,
+    first_samples,
+    join_samples,
+    split_batch,
+)
 
 IMAGES = torch.rand(5, 3, 4, 4)
 LABELS = torch.arange(5)
@@ -71,3 +80,174 @@ def test_any_floating_point_precision(dtype: torch.dtype) -> None:
 def test_what_was_found_instead_is_described(batch: Any, described: str) -> None:
     with pytest.raises(ValueError, match=rf"in a batch of {described}: convert the images to"):
         find_images(batch)
+
+
+@dataclass
+class Fields:
+    image: Any
+    label: Any
+    words: Any
+    logits: Any
+    origin: Any
+
+
+@dataclass(frozen=True)
+class FrozenFields:
+    image: Any
+    label: Any
+    words: Any
+    logits: Any
+    origin: Any
+
+
+class Named(NamedTuple):
+    image: Any
+    label: Any
+    words: Any
+    logits: Any
+    origin: Any
+
+
+class BatchEncoding(UserDict[str, Any]):
+    """A mapping that is no dict, whose entries are attributes too, as a processor returns it."""
+
+    def __getattr__(self, name: str) -> Any:
+        return self.data[name]
+
+
+class Own:
+    """A batch class of one's own."""
+
+    def __init__(self, **entries: Any) -> None:
+        vars(self).update(entries)
+
+    def to(self, device: Any) -> Own:
+        return self
+
+
+def parts(n_samples: int = 5) -> dict[str, Any]:
+    return {
+        "image": IMAGES[:n_samples],
+        "label": LABELS[:n_samples],
+        "words": list("abcde")[:n_samples],
+        "logits": IMAGES[:n_samples].mean((2, 3)),
+        "origin": {"from": None},
+    }
+
+
+def encoding(**entries: Any) -> BatchEncoding:
+    entries["pixel_values"], entries["labels"] = entries.pop("image"), entries.pop("label")
+    return BatchEncoding(entries)
+
+
+def nested(**entries: Any) -> dict[str, Any]:
+    image, label = entries.pop("image"), entries.pop("label")
+    return {"sample": {"data": image, "truth": {"target": label}}, "extra": entries}
+
+
+KINDS: dict[str, Any] = {
+    "tuple": lambda **entries: tuple(entries.values()),
+    "list": lambda **entries: list(entries.values()),
+    "dict": dict,
+    "ordered dict": OrderedDict,
+    "nested dict": nested,
+    "dict in a list": lambda **entries: [nested(**entries), "name"],
+    "named tuple": Named,
+    "dataclass": Fields,
+    "frozen dataclass": FrozenFields,
+    "batch encoding": encoding,
+    "own class": Own,
+}
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> Any:
+    return KINDS[request.param]
+
+
+def words_of(batch: Any) -> Any:
+    """Return the words in a batch of any kind, or the word in a sample."""
+    for _, entry in _contents(batch) or []:
+        words = isinstance(entry, str) or (isinstance(entry, list) and isinstance(entry[0], str))
+        if words and entry != "name":
+            return entry
+        if (found := words_of(entry)) is not None:
+            return found
+    return None
+
+
+def same(batch: Any, n_samples: int) -> None:
+    assert torch.equal(find_images(batch), IMAGES[:n_samples])
+    labels = find_labels(batch, n_samples)
+    assert labels is not None
+    assert torch.equal(labels, LABELS[:n_samples])
+    assert count_samples(batch) == n_samples
+    assert words_of(batch) == list("abcde")[:n_samples]
+
+
+def test_images_and_labels_are_found_in_every_kind(kind: Any) -> None:
+    same(kind(**parts()), 5)
+
+
+def test_logits_are_found_in_every_kind_with_names(kind: Any) -> None:
+    output = kind(**parts())
+    if isinstance(output, (tuple, list)) and not hasattr(output, "_fields"):
+        output = type(output)([parts()["logits"], *output])  # which has the first word
+    found = find_logits(output)
+    assert found is not None
+    assert torch.equal(found, parts()["logits"])
+
+
+def test_every_kind_is_cut_to_its_first_samples(kind: Any) -> None:
+    batch = kind(**parts())
+    cut = first_samples(batch, 2)
+    assert type(cut) is type(batch)
+    same(cut, 2)
+    same(batch, 5)
+
+
+def test_every_kind_is_split_and_joined_again(kind: Any) -> None:
+    batch = kind(**parts())
+    samples = list(split_batch(batch))
+    assert len(samples) == 5
+    assert all(type(sample) is type(batch) for sample in samples)
+    assert [words_of(sample) for sample in samples] == list("abcde")
+    joined = join_samples(samples)
+    assert type(joined) is type(batch)
+    same(joined, 5)
+    same(join_samples(samples[:3]), 3)
+    same(batch, 5)
+
+
+def test_a_tensor_is_a_batch_too() -> None:
+    assert torch.equal(first_samples(IMAGES, 2), IMAGES[:2])
+    assert torch.equal(join_samples(list(split_batch(IMAGES))), IMAGES)
+    assert find_labels(IMAGES, 5) is None
+    assert find_logits(LABELS) is LABELS
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        {"image": IMAGES, "index": LABELS},  # integers too, and no labels
+        {"image": IMAGES, "meta": [LABELS]},
+        {"image": IMAGES, "label": LABELS.float()},
+        {"image": IMAGES, "label": LABELS.view(5, 1)},
+        {"image": IMAGES, "label": LABELS[:4]},
+        (IMAGES, LABELS.double()),
+    ],
+)
+def test_what_is_no_label_is_not_taken_for_one(batch: Any) -> None:
+    assert find_labels(batch, 5) is None
+
+
+@pytest.mark.parametrize("name", ["target_class", "fine_label", "y", "class_id"])
+def test_usual_names_of_labels(name: str) -> None:
+    found = find_labels({"id": LABELS + 7, name: LABELS, "image": IMAGES}, 5)
+    assert found is not None
+    assert torch.equal(found, LABELS)
+
+
+def test_values_that_are_no_data_become_lists() -> None:
+    assert join_samples([None, None]) == [None, None]
+    assert join_samples([{"a": None}, {"a": None}]) == {"a": [None, None]}

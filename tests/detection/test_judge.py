@@ -48,6 +48,7 @@ def verdicts(votes: int = 0, on_progress: Any = None) -> AnomalyReport:
         points,
         cluster(points, max_clusters=4, on_progress=on_progress),
         criteria=CRITERIA,
+        settings={"votes": votes},
         ballots=vote(points, criteria=CRITERIA, votes=votes, max_clusters=4) if votes else None,
     )
 
@@ -107,7 +108,7 @@ def test_no_layers() -> None:
 
 
 def test_judged_again_by_other_criteria() -> None:
-    # At the third criterion's mean nothing changes; above the even filters' index more is flagged.
+    # Without the second criterion the loose filters are flagged, too.
     loose = AnomalyCriteria(small_cluster_size=44, ch_ratio=None)
     report = verdicts()
     again = report.rejudged(loose)

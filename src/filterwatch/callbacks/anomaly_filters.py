@@ -92,7 +92,7 @@ class AnomalyFilterCallback(Callback):
         action: `MaskFilters`, `StopTraining`, an `Action` of one's own, or a list of such.
         seed: Seed of the choice of samples, and of what the network draws in evaluation mode.
         strict: Whether a failure while watching ends the training.
-        votes: How many random quarters of the probe vote on each filter; 0: the whole probe decides.
+        votes: How many random quarters of the probe vote on each filter; with 0 none do.
         pca: ``"filter"``: principal components of each filter's own maps; ``"layer"``: common ones.
         batch_size: Number of samples in one forward pass.
         memory_budget: Bytes that feature maps may take beside the network's own; 1 GiB.
