@@ -29,7 +29,7 @@ def image_folder(tmp_path_factory):
 
 @pytest.fixture
 def reproduce(image_folder, tmp_path, monkeypatch):
-    """Run ``python -m reproduction NAME`` on the folder; return the result that it wrote, if any."""
+    """Run ``python -m reproduction NAME`` on the folder; return the result it wrote, if any."""
     monkeypatch.chdir(tmp_path)  # the README there is the one that gets a summary
 
     def run(name, *arguments, data=image_folder, runs=tmp_path / "runs"):
