@@ -154,11 +154,10 @@ def code_version(package: Path = Path(filterwatch.__file__).parent) -> str:
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            node.body = [  # type: ignore[attr-defined]
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            node.body = [
                 part
-                for part in body
+                for part in node.body
                 if not (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))
             ]
     return tree

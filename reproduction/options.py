@@ -50,7 +50,7 @@ class Options:
     models_named: bool
     command: str
 
-    def cells(self, *, models: tuple[str, ...] | None = None) -> list[Cell]:
+    def cells(self) -> list[Cell]:
         """Return the cells that the options describe, in a fixed order."""
         return [
             Cell(
@@ -63,7 +63,7 @@ class Options:
                 train_size=self.train_size,
             )
             for dataset in self.datasets
-            for model in models or self.models
+            for model in self.models
             for regime in self.regimes
             for seed in self.seeds
         ]

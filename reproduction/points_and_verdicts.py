@@ -28,7 +28,6 @@ class LayerMaps:
     """One layer of a probed network; C filters, N samples.
 
     Attributes:
-        kind: ``"convolution"``, ``"activation"`` or ``"max_pool"``.
         points: Feature maps reduced to two dimensions, [C, N, 2].
         activation: Mean absolute activation, [C].
         sources: The convolution filter behind each channel, or ``None``.
@@ -39,7 +38,6 @@ class LayerMaps:
         sparsity: Share of silent elements of the maps: below 1% of the filter's largest, [C].
     """
 
-    kind: str
     points: Tensor
     activation: Tensor
     sources: list[tuple[str, int] | None]
@@ -102,7 +100,6 @@ def probe_maps(network: nn.Module, images: Tensor, *, pca: PCA = "filter") -> Ma
         assert layer.points is not None
         kurtosis, max_to_median, sparsity = statistics[name].finish()
         found[name] = LayerMaps(
-            kind=layer.kind,
             points=layer.points,
             activation=layer.activation,
             sources=layer.sources,

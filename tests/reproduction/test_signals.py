@@ -19,7 +19,6 @@ def layer(points, labels, sizes, activation=None):
     dead = [row[0] < 0 for row in labels]
     nothing = torch.full((n_filters,), math.nan, dtype=torch.float64)
     maps = LayerMaps(
-        kind="convolution",
         points=points,
         activation=torch.tensor(activation or [1.0] * n_filters),
         sources=[None] * n_filters,
