@@ -67,7 +67,6 @@ def test_the_readme_shows_the_results_that_are_there() -> None:
 
 def test_the_loop_over_scikit_learn_finds_what_the_engine_finds() -> None:
     from benchmarks.reference import fit_in_a_loop
-
     from filterwatch import cluster_points
 
     generator = torch.Generator().manual_seed(0)

@@ -10,15 +10,23 @@ import yaml
 from torchvision.transforms.v2.functional import to_pil_image
 
 from filterwatch.cli import main
-from filterwatch.datamodules import ImageDataModule, LabelledImages, MemoryImages
-from filterwatch.datamodules.downloaded import DownloadedDataModule
+from filterwatch.datamodules import (
+    DownloadedDataModule,
+    ImageDataModule,
+    LabelledImages,
+    MemoryImages,
+)
 
 ROOT = Path(__file__).parent.parent
-ALL = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.yaml"))
+ALL = sorted(
+    str(path.relative_to(ROOT))
+    for folder in ("configs", "reproduction/configs")
+    for path in (ROOT / folder).rglob("*.yaml")
+)
 OVERLAYS = [path for path in ALL if path.startswith("configs/actions/")]
 CONFIGS = [path for path in ALL if path not in OVERLAYS]
 PAPER = [
-    f"configs/paper/{network}_{data}.yaml"
+    f"reproduction/configs/{network}_{data}.yaml"
     for network in ("simple_cnn", "lenet5", "alexnet")
     for data in ("cifar10", "cifar100", "fashion_mnist")
 ]

@@ -37,7 +37,6 @@ COMMANDS = {
     "compare": Command(
         "find what changed between two finished models", "filterwatch.analysis.command:run_compare"
     ),
-    "reproduce": Command("the paper's tables and our evidence", "filterwatch.experiments.cli:run"),
 }
 
 

@@ -1,9 +1,10 @@
 """Image data sets with training, validation, probe and test images that never overlap."""
 
-from filterwatch.datamodules.base import ImageDataModule, LabelledImages
+from filterwatch.datamodules.base import ImageDataModule, LabelledImages, Split
 from filterwatch.datamodules.cifar import CIFAR10DataModule, CIFAR100DataModule
 from filterwatch.datamodules.dataset import ImageDataset
 from filterwatch.datamodules.digits import DigitsDataModule
+from filterwatch.datamodules.downloaded import DownloadedDataModule
 from filterwatch.datamodules.fashion_mnist import FashionMNISTDataModule
 from filterwatch.datamodules.image_folder import ImageFolderDataModule
 from filterwatch.datamodules.sampling import (
@@ -18,6 +19,7 @@ __all__ = [
     "CIFAR10DataModule",
     "CIFAR100DataModule",
     "DigitsDataModule",
+    "DownloadedDataModule",
     "FashionMNISTDataModule",
     "FileImages",
     "ImageDataModule",
@@ -26,6 +28,7 @@ __all__ = [
     "ImageSource",
     "LabelledImages",
     "MemoryImages",
+    "Split",
     "add_label_noise",
     "class_balanced_subset",
     "seeded_generator",

@@ -1,1 +1,0 @@
-"""The paper's experiments and the questions behind them, as resumable commands."""
