@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from filterwatch.visuals.figures import (
+from filterwatch.visuals.drawing import (
     COLORS,
     DPI,
     FAINT,

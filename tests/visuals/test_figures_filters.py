@@ -13,8 +13,8 @@ from matplotlib.figure import Figure
 from shown import N_SAMPLES, report, shown_tiles, thumbnails
 
 from filterwatch.detection import AnomalyCriteria, AnomalyReport
-from filterwatch.visuals.figures import COLORS
-from filterwatch.visuals.figures_filters import filter_figure, most_anomalous
+from filterwatch.visuals.drawing import COLORS
+from filterwatch.visuals.filter_figures import filter_figure, most_anomalous
 
 
 def texts(figure: Figure) -> str:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from shown import N_SAMPLES, report, shown_tiles, thumbnails
 
-from filterwatch.visuals.figures import render
-from filterwatch.visuals.figures_samples import isolated_samples_figure
+from filterwatch.visuals.drawing import render
+from filterwatch.visuals.filter_figures import isolated_samples_figure
 
 
 def test_most_isolated_first_with_the_number_of_filters() -> None:

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from filterwatch.visuals.figures import drawing, new_figure, render
-from filterwatch.visuals.tiles import Tiles
+from filterwatch.visuals.drawing import Grid, Tiles, drawing, new_figure, render
 
 
 def tiles(image: np.ndarray, n_images: int = 3, caption: str = "") -> Figure:
@@ -17,11 +16,7 @@ def tiles(image: np.ndarray, n_images: int = 3, caption: str = "") -> Figure:
             Tiles(
                 [image] * n_images,
                 [caption] * n_images,
-                left=0.5,
-                top=0.5,
-                columns=2,
-                side=1.0,
-                pitch=(1.5, 1.5),
+                Grid(left=0.5, top=0.5, columns=2, side=1.0, pitch=(1.5, 1.5)),
             )
         )
     return figure

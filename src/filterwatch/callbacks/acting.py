@@ -11,12 +11,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from torch.optim import Optimizer
 
+from filterwatch._compat import scalar_step
+from filterwatch._failures import Failures
 from filterwatch.actions import ActionList, Watch
 from filterwatch.callbacks.evaluation import Step, evaluation_stage, run_step
 from filterwatch.callbacks.probe import Probe, ProbeSource
-from filterwatch.callbacks.warn_once import WarnOnce
 from filterwatch.detection import AnomalyReport
-from filterwatch.visuals.loggers import scalar_step
 
 
 class ActingCallback(Callback, ABC):
@@ -35,7 +35,7 @@ class ActingCallback(Callback, ABC):
     probe: ProbeSource
     prefix: str
     strict: bool
-    _warnings: WarnOnce
+    _warnings: Failures
 
     @property
     @abstractmethod

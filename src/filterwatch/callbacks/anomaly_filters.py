@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from rich.console import Console
 
+from filterwatch._failures import Failures
 from filterwatch.actions import Action, ActionList
 from filterwatch.callbacks.arguments import check_arguments
 from filterwatch.callbacks.collating import UnequalImagesError
@@ -19,10 +20,8 @@ from filterwatch.callbacks.probing import ProbingCallback
 from filterwatch.callbacks.record import NAME, Record, log_metrics, show_monitors
 from filterwatch.callbacks.resuming import plain_settings, refuse_lost_masks
 from filterwatch.callbacks.summary import summary_table
-from filterwatch.callbacks.warn_once import WarnOnce
 from filterwatch.detection import AnomalyCriteria, AnomalyReport, Workspace, find_images
-from filterwatch.visuals.gallery import Gallery
-from filterwatch.visuals.pictures import Pictures, chosen_pictures
+from filterwatch.visuals import Gallery, Pictures, chosen_pictures
 
 
 class AnomalyFilterCallback(ProbingCallback):
@@ -101,6 +100,7 @@ class AnomalyFilterCallback(ProbingCallback):
         probe_indices: The probe's samples as indices of their data set, ``None`` where that has
             none; kept in checkpoints, so that a resumed run takes the same.
         samples: The `Probe` while a fit runs.
+        gallery: What draws the pictures.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -157,8 +157,8 @@ class AnomalyFilterCallback(ProbingCallback):
         self._dataset_size: int | None = None
         self._workspace = Workspace()
         self._layers: list[str] = []
-        self._warnings = WarnOnce()
-        self._gallery = Gallery(chosen_pictures(pictures), prefix + NAME, self._warnings, strict)
+        self._warnings = Failures("AnomalyFilterCallback", strict)
+        self.gallery = Gallery(chosen_pictures(pictures), prefix + NAME, self._warnings)
         self._restored = False
         self._settings_then: dict[str, Any] = {}
         self._earlier_probes = 0
@@ -217,7 +217,12 @@ class AnomalyFilterCallback(ProbingCallback):
         layers = self.find_layers(trainer, pl_module, self.samples)
         self.check_memory(layers, self.samples)
         self._layers = [layer.name for layer in layers]
-        self._gallery.start(trainer, self.samples, layers)
+        self.gallery.start(
+            trainer,
+            batches=self.samples.batches,
+            indices=self.samples.indices,
+            layers=self._layers,
+        )
         self.actions.start(self.watch(trainer, pl_module), resumed=self._restored)
         metrics = {**self.record.metrics(self._layers), **self.actions.metrics()}
         warn_about_early_readers(trainer, {self.prefix + name for name in metrics})
@@ -235,11 +240,11 @@ class AnomalyFilterCallback(ProbingCallback):
             log_metrics(pl_module, self.prefix, metrics)
         else:
             show_monitors(trainer, self.prefix, metrics)
-        self._gallery.end_epoch(trainer, self.report, self.history)
+        self.gallery.end_epoch(trainer, self.report, self.history)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the whole fit, and stop the clock."""
-        self._gallery.finish(trainer, self.history)
+        self.gallery.finish(trainer, self.history)
         self._fit_seconds = time.perf_counter() - self._fit_started
         self.actions.end()
 
@@ -265,7 +270,7 @@ class AnomalyFilterCallback(ProbingCallback):
             "probe_indices": self.probe_indices,
             "dataset_size": self._dataset_size,
             **self.actions.state_dict(),
-            **self._gallery.curves.state_dict(),
+            **self.gallery.curves.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -274,7 +279,7 @@ class AnomalyFilterCallback(ProbingCallback):
         self.probe_indices = state_dict.get("probe_indices")
         self._dataset_size = state_dict.get("dataset_size")
         self.actions.load_state_dict(state_dict)
-        self._gallery.curves.load_state_dict(state_dict)
+        self.gallery.curves.load_state_dict(state_dict)
         self._settings_then = state_dict.get("settings", {})
         self._restored = True
 

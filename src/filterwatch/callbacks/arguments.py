@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from filterwatch._checks import check_flag, check_integer
 from filterwatch.detection import AnomalyCriteria
 from filterwatch.detection.arguments import check_detection_arguments, check_probe_size
-from filterwatch.visuals.pictures import check_pictures
+from filterwatch.visuals import check_pictures
 
 
 def smallest_probe(max_clusters: int, criteria: AnomalyCriteria) -> int:

@@ -31,8 +31,7 @@ from filterwatch.detection.capture import Layer
 from filterwatch.detection.compiled import compilation_note
 from filterwatch.detection.fused_clustering import cluster
 from filterwatch.detection.isolation import undisturbed
-from filterwatch.visuals.gallery import Gallery
-from filterwatch.visuals.progress import probe_progress
+from filterwatch.visuals import Gallery, probe_progress
 
 
 class ProbingCallback(ActingCallback):
@@ -57,7 +56,7 @@ class ProbingCallback(ActingCallback):
     _dataset_size: int | None
     _settings_then: dict[str, Any]
     _earlier_probes: int
-    _gallery: Gallery
+    gallery: Gallery
     _workspace: Workspace
 
     @property
@@ -192,7 +191,7 @@ class ProbingCallback(ActingCallback):
                 votes=self.votes,
                 seed=self.seed,
                 memory_budget=self.memory_budget,
-                forward=self._gallery.watching(
+                forward=self.gallery.noting_predictions(
                     lambda batch: run_step(trainer, pl_module, batch, self.probe_step)
                 ),
                 masks=self.actions.masks,

@@ -1,7 +1,8 @@
-"""A flagged filter's clusters, beside the images that it sets apart (paper, figures 2 and 3)."""
+"""A flagged filter's clusters beside the images it sets apart, and those that most set apart."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import cache
 
@@ -13,41 +14,41 @@ from matplotlib.path import Path
 from matplotlib.textpath import TextPath
 from matplotlib.transforms import Affine2D
 
-from filterwatch.detection import AnomalyFilter, AnomalyReport, LayerReport
-from filterwatch.detection.criteria import mean_index, small_clusters
-from filterwatch.visuals.figures import (
+from filterwatch.detection import AnomalyFilter, AnomalyReport, LayerReport, small_clusters
+from filterwatch.visuals.drawing import (
     COLORS,
     DPI,
     FAINT,
     GRID,
     INK,
+    MARGIN,
     PAPER,
+    Grid,
+    Tiles,
     draw_heading,
     drawing,
     new_figure,
     shortened,
 )
 from filterwatch.visuals.thumbnails import Thumbnails
-from filterwatch.visuals.tiles import Tiles
 
 # Clusters beyond the colours take them again, with another marker.
 _MARKERS = ("o", "s", "^", "D")
-_COLUMNS, _ROWS = 4, 3
+# Where images stand beside a filter's clusters, how many at most, and where they stand alone.
+_BESIDE = Grid(left=5.45, top=1.42, columns=4, side=0.86, pitch=(1.0, 1.26))
+_MOST_BESIDE = 12
+_ALONE = Grid(left=MARGIN, top=0.8, columns=8, side=0.88, pitch=(1.03, 1.3))
 
 
 def most_anomalous(report: AnomalyReport, n_filters: int) -> list[AnomalyFilter]:
-    """Return the flagged maps whose Calinski-Harabasz index stands out most from their layer's.
+    """Return so many flagged maps whose CH index stands out most from their layer's.
 
     A convolution filter that is flagged again at its activation and its max-pool shows once, by
     the map that stands out most, while there are other filters to show.
-
-    Args:
-        report: What a probe found.
-        n_filters: Return at most this many.
     """
     ranked = sorted(
         report.anomalies,
-        key=lambda anomaly: -anomaly.ch_index / _mean_ch(report.layers[anomaly.layer]),
+        key=lambda anomaly: -anomaly.ch_index / report.layers[anomaly.layer].mean_ch_index,
     )
     chosen: list[AnomalyFilter] = []
     seen: set[tuple[str | None, int | None]] = set()
@@ -64,10 +65,10 @@ def most_anomalous(report: AnomalyReport, n_filters: int) -> list[AnomalyFilter]
 def filter_figure(
     report: AnomalyReport, anomaly: AnomalyFilter, thumbnails: Thumbnails | None = None
 ) -> Figure:
-    """Draw the clusters of a flagged filter, its outliers ringed, and the images behind them.
+    """Draw a flagged filter's clusters, outliers ringed, and their images (paper, figures 2, 3).
 
     Args:
-        report: The report that flagged it, with points and labels.
+        report: The report that flagged it.
         anomaly: The filter.
         thumbnails: The probe's images; without them the clusters stand alone.
 
@@ -86,10 +87,44 @@ def filter_figure(
         heading, *lines = _title(report, anomaly, layer)
         draw_heading(figure, heading, "\n".join(lines), INK)
         axes = figure.add_axes((0.7 / width, 0.48 / height, 4.45 / width, (height - 1.9) / height))
-        shown = _farthest(points, anomaly.outliers)[: _COLUMNS * _ROWS if thumbnails else 0]
+        shown = _farthest(points, anomaly.outliers)[: _MOST_BESIDE if thumbnails else 0]
         _draw_clusters(axes, points, labels, anomaly.outliers, shown)
         if thumbnails is not None:
             _draw_outliers(figure, thumbnails, shown, len(anomaly.outliers))
+    return figure
+
+
+def isolated_samples_figure(
+    report: AnomalyReport, thumbnails: Thumbnails, n_samples: int = 32
+) -> Figure:
+    """Draw so many of the samples that most flagged filters isolate, and by how many each is.
+
+    Raises:
+        ValueError: If no filter is flagged.
+    """
+    isolated = report.outlier_samples()
+    if not isolated:
+        raise ValueError("no flagged filter isolates a sample: there is nothing to draw")
+    shown = dict(list(isolated.items())[:n_samples])
+    rows = math.ceil(len(shown) / _ALONE.columns)
+    with drawing():
+        figure = new_figure(8.6, _ALONE.top + _ALONE.pitch[1] * rows)
+        draw_heading(
+            figure,
+            "Samples that most anomaly filters isolate",
+            f"{len(shown)} of {len(isolated)} outlier samples of {report.count} anomaly filters; "
+            f"×: the number of filters that isolate it{thumbnails.legend}",
+        )
+        figure.add_artist(
+            Tiles(
+                [thumbnails.image(sample) for sample in shown],
+                [
+                    f"{thumbnails.name(sample)}  ×{count}\n{thumbnails.caption(sample)}"
+                    for sample, count in shown.items()
+                ],
+                _ALONE,
+            )
+        )
     return figure
 
 
@@ -113,7 +148,7 @@ def _title(report: AnomalyReport, anomaly: AnomalyFilter, layer: LayerReport) ->
     defined = ~torch.isnan(layer.ch_index)
     active = anomaly.activation / float(layer.activation[defined].mean())
     yield (
-        f"CH index / layer's mean: {anomaly.ch_index / _mean_ch(layer):.3g} "
+        f"CH index / layer's mean: {anomaly.ch_index / layer.mean_ch_index:.3g} "
         f"({_limit('>', criteria.ch_ratio)});  "
         f"activation / layer's mean: {active:.2g} ({_limit('≥', criteria.activation_ratio)})"
     )
@@ -121,10 +156,6 @@ def _title(report: AnomalyReport, anomaly: AnomalyFilter, layer: LayerReport) ->
 
 def _limit(sign: str, threshold: float | None) -> str:
     return "no limit" if threshold is None else f"{sign} {threshold:g}"
-
-
-def _mean_ch(layer: LayerReport) -> float:
-    return float(mean_index(layer.ch_index, layer.cluster_sizes))
 
 
 def _farthest(points: torch.Tensor, samples: list[int]) -> list[int]:
@@ -180,10 +211,7 @@ def _draw_clusters(
 
 
 def _draw_numbers(axes: Axes, points: torch.Tensor, numbered: list[int]) -> None:
-    """Write 1, 2, … beside points, on the side that is away from the others.
-
-    One collection of outlines: as many texts would take a fifth of a figure's time.
-    """
+    """Write 1, 2, … beside points, on the side away from the others; texts would be slow."""
     outwards = points[numbered] - points.median(0).values
     outwards = 9 * outwards / outwards.norm(dim=1, keepdim=True).clamp(min=1e-12)
     numbers = PathCollection(
@@ -213,12 +241,11 @@ def _outline(text: str) -> Path:
 def _draw_outliers(
     figure: Figure, thumbnails: Thumbnails, shown: list[int], n_outliers: int
 ) -> None:
-    left, top = 5.45, 1.42
     some = "outliers" if len(shown) == n_outliers else f"{len(shown)} of {n_outliers} outliers"
     width, height = figure.get_size_inches()
     figure.text(
-        left / width,
-        1 - (top - 0.08) / height,
+        _BESIDE.left / width,
+        1 - (_BESIDE.top - 0.08) / height,
         f"{some}, farthest first{thumbnails.legend}",
         fontsize=8.5,
         color=FAINT,
@@ -231,10 +258,6 @@ def _draw_outliers(
                 f"{number}  {thumbnails.name(sample)}\n{thumbnails.caption(sample)}"
                 for number, sample in enumerate(shown, start=1)
             ],
-            left=left,
-            top=top,
-            columns=_COLUMNS,
-            side=0.86,
-            pitch=(1.0, 1.26),
+            _BESIDE,
         )
     )
