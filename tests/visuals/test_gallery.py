@@ -226,7 +226,6 @@ def filled_gallery(n_filters: int = 8) -> Gallery:
     drawn = Gallery(
         Pictures(n_filters=n_filters), "anomaly_filters", Failures("a test", strict=True)
     )
-    drawn._active = True
     drawn._report = shown
     drawn._thumbnails = Thumbnails([(images(size=32), torch.arange(N_SAMPLES) % 2)])
     return drawn
@@ -275,7 +274,6 @@ def crowded_gallery(size: int) -> Gallery:
         for anomaly, samples, row in zip(few.anomalies, outliers, sizes, strict=True)
     ]
     drawn = Gallery(Pictures(), "anomaly_filters", Failures("a test", strict=True))
-    drawn._active = True
     drawn._report = replace(
         few, layers={"features.conv": layer}, anomalies=anomalies, n_samples=n_samples
     )

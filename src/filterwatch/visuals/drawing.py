@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-import matplotlib
 import numpy as np
+from matplotlib import style
 from matplotlib.artist import Artist
 from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -61,13 +61,7 @@ _STYLE: dict[str, Any] = {
 @contextmanager
 def drawing() -> Iterator[None]:
     """Draw in the project's style, whatever the user's own settings are; these come back after."""
-    defaults = {
-        name: value
-        for name, value in matplotlib.rcParamsDefault.items()
-        if not name.startswith(("backend", "interactive", "toolbar", "date."))
-    }
-    style: Any = {**defaults, **_STYLE}  # its own type would be one of 300 literal names
-    with matplotlib.rc_context(style):
+    with style.context(["default", _STYLE]):
         yield
 
 
@@ -106,21 +100,13 @@ def shortened(text: str, length: int) -> str:
 
 
 class Grid(NamedTuple):
-    """Where images stand in a figure; all lengths are in inches.
-
-    Attributes:
-        left: Distance of the first image from the figure's left edge.
-        top: Distance of the first image from the figure's upper edge.
-        columns: Images in a row.
-        side: Length of an image's longer side.
-        pitch: Distance from one image to the next, across and down.
-    """
+    """Where images stand in a figure, in inches from its left and its upper edge."""
 
     left: float
     top: float
     columns: int
-    side: float
-    pitch: tuple[float, float]
+    side: float  # the longer one of an image
+    pitch: tuple[float, float]  # from one image to the next, across and down
 
 
 class Tiles(Artist):

@@ -35,9 +35,8 @@ class Pictures:
 
     Args:
         every_n_epochs: Draw again after so many epochs.
-        n_filters: Number of flagged filters to draw each time, the most anomalous ones; 0 draws
-            none.
-        n_samples: Number of most often isolated samples to draw; 0 draws none.
+        n_filters: Draw so many flagged filters each time, the most anomalous ones; 0 draws none.
+        n_samples: Draw so many samples, those isolated most often; 0 draws none.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -77,11 +76,9 @@ def check_pictures(pictures: object) -> None:
 
 def chosen_pictures(pictures: Pictures | bool | int) -> Pictures | None:
     """Return what a callback's argument ``pictures`` stands for; ``None`` draws nothing."""
-    if isinstance(pictures, Pictures):
-        return pictures
     if isinstance(pictures, bool):
         return Pictures() if pictures else None
-    return Pictures(every_n_epochs=pictures)
+    return pictures if isinstance(pictures, Pictures) else Pictures(every_n_epochs=pictures)
 
 
 class Gallery:
@@ -109,8 +106,7 @@ class Gallery:
         self.layers: list[str] = []
         self.curves = Curves()
         self._failures = failures
-        self._active = False
-        self._thumbnails: Thumbnails | None = None
+        self._thumbnails: Thumbnails | None = None  # while a fit runs that is drawn
         self._report: AnomalyReport | None = None
         self._is_drawn = False
         self._drawn_epoch: int | None = None
@@ -118,12 +114,7 @@ class Gallery:
         self._has_layout = False
 
     def start(
-        self,
-        trainer: Trainer,
-        *,
-        batches: Sequence[Any],
-        indices: Sequence[int] | None,
-        layers: Sequence[str],
+        self, trainer: Trainer, *, batches: list[Any], indices: list[int] | None, layers: list[str]
     ) -> None:
         """Begin a fit.
 
@@ -131,13 +122,12 @@ class Gallery:
             trainer: The Trainer.
             batches: The probe's batches, on the CPU.
             indices: The samples' indices in their data set; ``None`` where it has none.
-            layers: Names of the layers that are watched.
+            layers: Names of the watched layers.
         """
-        self._active = self.pictures is not None and not trainer.fast_dev_run  # type: ignore[attr-defined]
         self._thumbnails = self._report = self._drawn_epoch = None
-        if not self._active:
+        if self.pictures is None or trainer.fast_dev_run:  # type: ignore[attr-defined]
             return
-        self.layers = list(layers)
+        self.layers = layers
         self.curves.keep_before(trainer.current_epoch)
         self._thumbnails = Thumbnails.of(trainer, batches, indices)
         self._has_layout = False
@@ -147,21 +137,19 @@ class Gallery:
         return forward if self._thumbnails is None else self._thumbnails.noting_predictions(forward)
 
     def end_epoch(self, trainer: Trainer, report: AnomalyReport | None, history: History) -> None:
-        """Note the epoch's curves, and draw if it is time to; call it in ``on_train_epoch_end``.
+        """Note the epoch's curves, and draw the newest report if that is due.
 
-        Args:
-            trainer: The Trainer.
-            report: The newest report.
-            history: The callback's history.
+        Call it in ``on_train_epoch_end``.
         """
-        if not self._active:
+        if self.pictures is None or self._thumbnails is None:
             return
+        epoch = trainer.current_epoch
         self._step = scalar_step(trainer)
         # Every process reads the metrics, because reading may synchronise.
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         own = [gallery.metric for gallery in _galleries(trainer)]
         self.curves.add(
-            trainer.current_epoch,
+            epoch,
             {name: metrics[name] for name in metrics if not any(part in name for part in own)},
         )
         if trainer.is_global_zero and not self._has_layout:
@@ -170,23 +158,18 @@ class Gallery:
         if report is None or report is self._report:
             return
         self._report, self._report_step, self._is_drawn = report, self._step, False
-        if self._is_due(trainer.current_epoch):
+        last = self._drawn_epoch
+        if last is None or epoch - last >= self.pictures.every_n_epochs:
             self._draw(trainer, history)
 
     def finish(self, trainer: Trainer, history: History) -> None:
         """Draw the last report and the whole fit; call it in ``on_train_end``."""
-        if self._active and self._report is not None:
+        if self._report is not None:
             if not self._is_drawn:
                 self._draw(trainer, history)
             if trainer.is_global_zero:
                 self._draw_training(trainer, history)
-        self._active = False
         self._thumbnails = self._report = None
-
-    def _is_due(self, epoch: int) -> bool:
-        assert self.pictures is not None
-        last = self._drawn_epoch
-        return last is None or epoch - last >= self.pictures.every_n_epochs
 
     def _draw(self, trainer: Trainer, history: History) -> None:
         self._drawn_epoch, self._is_drawn = trainer.current_epoch, True
@@ -216,19 +199,15 @@ class Gallery:
         send_picture(trainer, f"{self.metric}/{name}", render(figure), step)
 
     def _write_layout(self, trainer: Trainer) -> None:
-        """Write the layout of TensorBoard's custom scalars, for all callbacks of the Trainer."""
+        """Write the layout of TensorBoard's custom scalars: one, for all callbacks of the fit."""
         galleries = _galleries(trainer)
-        if galleries[0] is not self:
-            return  # a run has one layout, and it is written already
         layers = {gallery.metric: gallery.layers for gallery in galleries}
-        with self._failures.softly("draw"):
-            send_layout(trainer, bool(self.curves.loss), bool(self.curves.accuracy), layers)
+        if galleries[:1] == [self]:
+            with self._failures.softly("draw"):
+                send_layout(trainer, bool(self.curves.loss), bool(self.curves.accuracy), layers)
 
 
 def _galleries(trainer: Trainer) -> list[Gallery]:
     """Return the galleries that draw in this fit."""
-    return [
-        gallery
-        for callback in trainer.callbacks  # type: ignore[attr-defined]
-        if isinstance(gallery := getattr(callback, "gallery", None), Gallery) and gallery._active
-    ]
+    found = (getattr(callback, "gallery", None) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+    return [item for item in found if isinstance(item, Gallery) and item._thumbnails is not None]

@@ -31,11 +31,7 @@ _LABELLED_ROWS = 48
 
 @dataclass
 class Curves:
-    """What a module logged that tells of overfitting: metrics with "loss" or "acc" in their name.
-
-    Attributes:
-        by_metric: Name to curve.
-    """
+    """What a module logged that shows overfitting: metrics with "loss" or "acc" in their name."""
 
     by_metric: dict[str, Curve] = field(default_factory=dict)
 
@@ -53,8 +49,8 @@ class Curves:
         """Add an epoch's values; those of single steps are left out, and so is what repeats."""
         for name, value in metrics.items():
             repeats = name.endswith("_epoch") and name.removesuffix("_epoch") in metrics
-            tells = "loss" in name.lower() or "acc" in name.lower()
-            if tells and not repeats and not name.endswith("_step"):
+            is_shown = "loss" in name.lower() or "acc" in name.lower()
+            if is_shown and not repeats and not name.endswith("_step"):
                 self.by_metric.setdefault(name, []).append((epoch, value))
 
     def keep_before(self, epoch: int) -> None:
@@ -79,11 +75,7 @@ class Curves:
 
 
 def layers_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draw the number of anomaly filters of each layer (down) in each epoch (across).
-
-    Args:
-        history: The callback's history, at least one entry.
-    """
+    """Draw a callback's history: the count of each layer (down) in each epoch (across)."""
     layers = list(dict.fromkeys(name for entry in history for name in entry["by_layer"]))
     counts = np.array(
         [[entry["by_layer"].get(layer, np.nan) for entry in history] for layer in layers]
@@ -131,10 +123,7 @@ def training_figure(
 ) -> Figure:
     """Draw accuracy and loss above, the number of anomaly filters below (paper, figure 4).
 
-    Args:
-        history: The callback's history, at least one entry.
-        accuracy: Curves of accuracy by name of the metric; may be empty.
-        loss: Curves of loss likewise. A vertical line marks the minimum of a validation loss.
+    A vertical line marks the minimum of a validation loss. Curves go by the names of metrics.
     """
     with drawing():
         if accuracy or loss:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,6 @@ from PIL import Image
 
 from filterwatch.visuals.drawing import Pixels
 
-# Takes a picture's name, its pixels [H, W, 3] and the step that the scalars of its epoch have.
-Send = Callable[[str, Pixels, int], None]
 Layout = dict[str, dict[str, list[Any]]]
 
 # Lines in one chart that eyes can still distinguish.
@@ -38,20 +36,21 @@ def send_picture(trainer: Trainer, name: str, pixels: Pixels, step: int) -> None
         trainer: The Trainer.
         name: The picture's name; a "/" in it groups pictures.
         pixels: [H, W, 3].
-        step: The step that the scalars of the same epoch have.
+        step: That of the scalars of the same epoch.
     """
-    senders = [send for send in map(_image_call, trainer.loggers) if send is not None]
-    for send in senders or [_png_files(_directory(trainer))]:
-        send(name, pixels, step)
+    taken = [_give(logger, name, pixels, step) for logger in trainer.loggers]
+    if not any(taken):
+        group, _, rest = name.rpartition("/")
+        folder = _directory(trainer) / (group or "pictures") / f"step_{step:07d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        # A tenth larger than by default, twice as fast.
+        Image.fromarray(pixels).save(folder / f"{rest}.png", compress_level=3)
 
 
 def send_layout(
     trainer: Trainer, loss: bool, accuracy: bool, layers: Mapping[str, Sequence[str]]
 ) -> None:
-    """Give each TensorBoard logger the layout of its custom scalars; see `scalar_layout`.
-
-    Call it in the first process alone.
-    """
+    """Give each TensorBoard logger its `scalar_layout`; call it in the first process alone."""
     layout = scalar_layout(loss, accuracy, layers)
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
@@ -102,29 +101,16 @@ def _directory(trainer: Trainer) -> Path:
     return Path(trainer.default_root_dir)
 
 
-def _image_call(logger: Logger) -> Send | None:
+def _give(logger: Logger, name: str, pixels: Pixels, step: int) -> bool:
+    """Give a picture to a logger; return whether it takes pictures."""
     if isinstance(logger, TensorBoardLogger):
-        writer = logger.experiment
-        return lambda name, pixels, step: writer.add_image(name, pixels, step, dataformats="HWC")
-    if isinstance(logger, WandbLogger):
-        return lambda name, pixels, step: logger.log_image(name, [pixels], step=step)
-    if isinstance(logger, MLFlowLogger):
-        client, run_id = logger.experiment, logger.run_id
-        return lambda name, pixels, step: client.log_image(
-            run_id,
-            pixels,
-            # What MLflow allows; Lightning makes the names of metrics the same way.
-            key=re.sub(r"[^a-zA-Z0-9_/. -]+", "", name),
-            step=step,
-        )
-    return None
-
-
-def _png_files(directory: Path) -> Send:
-    def send(name: str, pixels: Pixels, step: int) -> None:
-        group, _, rest = name.rpartition("/")
-        path = directory / (group or "pictures") / f"step_{step:07d}" / f"{rest}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(path, compress_level=3)  # a tenth larger, twice as fast
-
-    return send
+        logger.experiment.add_image(name, pixels, step, dataformats="HWC")
+    elif isinstance(logger, WandbLogger):
+        logger.log_image(name, [pixels], step=step)
+    elif isinstance(logger, MLFlowLogger):
+        # What MLflow allows; Lightning makes the names of metrics the same way.
+        key = re.sub(r"[^a-zA-Z0-9_/. -]+", "", name)
+        logger.experiment.log_image(logger.run_id, pixels, key=key, step=step)
+    else:
+        return False
+    return True

@@ -23,7 +23,6 @@ from filterwatch.detection import ProgressCallback
 
 # Seconds that a probe may take without a bar.
 DELAY = 3.0
-
 # Seconds between two changes of a bar that still names the same layer.
 _PAUSE = 0.1
 

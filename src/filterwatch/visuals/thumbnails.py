@@ -51,9 +51,7 @@ class Thumbnails:
         self._labels = list(map(find_labels, self.batches, sizes))
 
     @classmethod
-    def of(
-        cls, trainer: Trainer, batches: Sequence[Any], indices: Sequence[int] | None
-    ) -> Thumbnails:
+    def of(cls, trainer: Trainer, batches: list[Any], indices: list[int] | None) -> Thumbnails:
         """Return the thumbnails of a probe, with what the Trainer's data says of it."""
         datamodule = getattr(trainer, "datamodule", None)
         return cls(
@@ -71,7 +69,7 @@ class Thumbnails:
         """Return the pixels [h, w, 3] of a sample."""
         at = bisect_right(self._starts, sample) - 1
         images = find_images(self.batches[at])
-        if at not in self._in_unit_range:  # of normalised images the first one tells
+        if at not in self._in_unit_range:  # if normalised, the first decides
             self._in_unit_range[at] = all(map(_is_in_unit_range, images))
         image = _shrunk(images[sample - self._starts[at]])
         if self._in_unit_range[at]:
@@ -88,20 +86,18 @@ class Thumbnails:
         labels = self._labels[at]
         return None if labels is None else self._class(int(labels[sample - self._starts[at]]))
 
-    def prediction(self, sample: int) -> str | None:
-        """Return the class that the network takes a sample for, ``None`` where that is unknown."""
-        return None if self.predictions is None else self._class(int(self.predictions[sample]))
-
-    def caption(self, sample: int, length: int = 9) -> str:
-        """Return "label → prediction" or "label ✓", as far as known; longer names are cut."""
-        label, prediction = self.label(sample), self.prediction(sample)
+    def caption(self, sample: int) -> str:
+        """Return "label → prediction" or "label ✓", as far as known; long names are cut."""
+        label, prediction = self.label(sample), None
+        if self.predictions is not None:
+            prediction = self._class(int(self.predictions[sample]))
         if label is None:
-            return "" if prediction is None else f"→ {shortened(prediction, 2 * length)}"
+            return "" if prediction is None else f"→ {shortened(prediction, 18)}"
         if prediction is None:
-            return shortened(label, 2 * length)
+            return shortened(label, 18)
         if label == prediction:
-            return f"{shortened(label, 2 * length)} ✓"
-        return f"{shortened(label, length)} → {shortened(prediction, length)}"
+            return f"{shortened(label, 18)} ✓"
+        return f"{shortened(label, 9)} → {shortened(prediction, 9)}"
 
     @property
     def legend(self) -> str:
@@ -179,8 +175,7 @@ def _pixels(image: Tensor) -> Pixels:
     if len(image) != 3:
         image = image.mean(0, keepdim=True).expand(3, -1, -1)
     levels = image.nan_to_num().clamp(0, 1).mul(255).round().byte()
-    pixels: Pixels = levels.permute(1, 2, 0).numpy()
-    return pixels
+    return levels.permute(1, 2, 0).numpy()
 
 
 def _numbers(values: object) -> list[float] | None:
