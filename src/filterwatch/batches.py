@@ -8,21 +8,23 @@ moved by ``.to()``, of such, nested or not. All of it is read here, and here alo
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 # Looked at in this order before anything else.
 _IMAGE_NAMES = ("image", "images", "img", "imgs", "x", "input", "inputs", "pixel_values", "data")
-_LABEL_NAMES = (
-    *("label", "labels", "target", "targets", "y"),
-    *("class", "classes", "class_id", "class_ids", "class_label", "class_labels"),
-    *("target_class", "fine_label", "coarse_label"),
-)
+_LABEL_NAMES = ("label", "labels", "target", "targets", "y", "class", "classes")
 _LOGIT_NAMES = ("logits", "logit", "output", "outputs", "out", "y_hat", "prediction", "predictions")
+
+_INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+# Returns the place of a name among those that are wanted; ``None`` for any other.
+_Rank = Callable[[object], int | None]
 
 
 def find_images(batch: object) -> Tensor:
@@ -35,7 +37,7 @@ def find_images(batch: object) -> Tensor:
     Raises:
         ValueError: If there is none; the message says what was found instead.
     """
-    for tensor in _tensors(batch, _IMAGE_NAMES, others=True):
+    for tensor in _tensors(batch, _rank_in(_IMAGE_NAMES), others=True):
         if tensor.ndim == 4 and tensor.is_floating_point():
             return tensor
     raise ValueError(
@@ -49,12 +51,12 @@ def find_labels(batch: object, n_samples: int) -> Tensor | None:
     """Return the class labels of a batch, int64 [N], or ``None`` if there are none.
 
     Args:
-        batch: A container: integers [N] under one of the usual names ("label", "y", …), or the
+        batch: A container: integers [N] under a usual name ("label", "y", "fine_label", …), or the
             first ones in a tuple or list.
         n_samples: N, the number of images.
     """
-    for tensor in _tensors(batch, _LABEL_NAMES, others=False):
-        if tensor.shape == (n_samples,) and not tensor.is_floating_point():
+    for tensor in _tensors(batch, _rank_of_label):
+        if tensor.shape == (n_samples,) and tensor.dtype in _INTEGERS:
             return tensor.long()
     return None
 
@@ -66,7 +68,7 @@ def find_logits(output: object) -> Tensor | None:
         output: A tensor, or a container: what has one of the usual names ("logits", "output", …)
             in it, or is first in a tuple or list.
     """
-    return next(_tensors(output, _LOGIT_NAMES, others=False), None)
+    return next(_tensors(output, _rank_in(_LOGIT_NAMES)), None)
 
 
 def count_samples(batch: object) -> int:
@@ -154,36 +156,48 @@ def _rebuilt(container: Any, values: Sequence[Any]) -> Any:
     return rebuilt
 
 
-def _tensors(value: object, names: Sequence[str], *, others: bool) -> Iterator[Tensor]:
-    """Yield the tensors in a container, those under the given names first.
+def _rank_in(names: Sequence[str]) -> _Rank:
+    return lambda name: names.index(name) if name in names else None
+
+
+def _rank_of_label(name: object) -> int | None:
+    """Rank the usual names first, then those with such a word in them: ``target_class``."""
+    rank = _rank_in(_LABEL_NAMES)(name)
+    if rank is None and not set(str(name).split("_")).isdisjoint(_LABEL_NAMES):
+        return len(_LABEL_NAMES)
+    return rank
+
+
+def _tensors(value: object, rank: _Rank, *, others: bool = False) -> Iterator[Tensor]:
+    """Yield the tensors in a container, those under wanted names first.
 
     Args:
         value: The container, or a tensor.
-        names: The names, the most wanted first.
-        others: Whether tensors under other names count as well.
+        rank: Ranks names.
+        others: Whether tensors under names that are not wanted count as well. Containers under
+            such names are searched for wanted names in any case.
     """
     if isinstance(value, Tensor):
         yield value
         return
-    contents = _contents(value) or []
-    for name in names:
-        for found, entry in contents:
-            if found == name:
-                yield from _tensors(entry, names, others=others)
-    for name, entry in contents:
-        if name is None or (others and name not in names):
-            yield from _tensors(entry, names, others=others)
-        elif name not in names and not isinstance(entry, Tensor):
-            yield from _named_tensors(entry, names)
-
-
-def _named_tensors(value: object, names: Sequence[str]) -> Iterator[Tensor]:
-    """Yield the tensors under the given names in a container that has another name itself."""
+    unwanted = []
+    ranked = []
     for name, entry in _contents(value) or []:
-        if name in names:
-            yield from _tensors(entry, names, others=False)
-        elif not isinstance(entry, Tensor):
-            yield from _named_tensors(entry, names)
+        place = 0 if name is None else rank(name)
+        (unwanted if place is None else ranked).append((place or 0, entry))
+    for _, entry in sorted(ranked, key=lambda found: found[0]):
+        yield from _tensors(entry, rank, others=others)
+    for _, entry in unwanted:
+        yield from _tensors(entry, rank, others=True) if others else _named_tensors(entry, rank)
+
+
+def _named_tensors(value: object, rank: _Rank) -> Iterator[Tensor]:
+    """Yield the tensors under wanted names in a container that has another name itself."""
+    for name, entry in _contents(value) or []:
+        if name is not None and rank(name) is not None:
+            yield from _tensors(entry, rank)
+        else:
+            yield from _named_tensors(entry, rank)
 
 
 def _take(value: Any, index: int | slice, n_samples: int) -> Any:

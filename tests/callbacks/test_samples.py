@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from filterwatch.callbacks.samples import choose_samples, dataset_labels, reservoir, sample_pool
 from lightning.fabric.utilities.distributed import DistributedSamplerWrapper
 from torch.utils.data import (
     BatchSampler,
@@ -21,8 +22,6 @@ from torch.utils.data import (
     TensorDataset,
     WeightedRandomSampler,
 )
-
-from filterwatch.callbacks.samples import choose_samples, dataset_labels, reservoir, sample_pool
 
 
 class Unreadable(Dataset[Any]):

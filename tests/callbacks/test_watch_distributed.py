@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from filterwatch.callbacks.agreement import first_process_outcome
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping
 from torch.utils.data import DataLoader
 from watched import DETECTION, FAST, TinyNet, dataset, loader, trainer, watch
 
 from filterwatch.callbacks import AnomalyFilterCallback
-from filterwatch.callbacks.agreement import first_process_outcome
 from filterwatch.detection import AnomalyReport, detect_anomaly_filters
 from two_processes import TwoProcesses
 

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from filterwatch.detection import AnomalyCriteria, AnomalyFilter, AnomalyReport, LayerReport
+from filterwatch.visuals.drawing import Tiles
 from filterwatch.visuals.thumbnails import Thumbnails
-from filterwatch.visuals.tiles import Tiles
 
 N_SAMPLES = 60
 OUTLIERS = {0: [3, 4, 17], 1: [3, 5], 2: [3]}  # of the layer's filters

@@ -19,15 +19,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch import Tensor
 from watched import TinyNet, fit, loader, trainer, watch
 
-from filterwatch.callbacks.warn_once import WarnOnce
-from filterwatch.detection import AnomalyCriteria, AnomalyReport
+from filterwatch._failures import Failures
+from filterwatch.detection import AnomalyCriteria
 from filterwatch.visuals import Pictures, gallery
 from filterwatch.visuals.gallery import Gallery
 from filterwatch.visuals.thumbnails import Thumbnails
 
 # Flags whatever has a cluster of at most half the probe.
 LENIENT = AnomalyCriteria(20, small_cluster_ratio=0, ch_ratio=0, activation_ratio=0)
-FEW = Pictures(every_n_epochs=2, n_filters=1, n_samples=2, change=None)
+FEW = Pictures(every_n_epochs=2, n_filters=1, n_samples=2)
 
 
 class Accurate(TinyNet):
@@ -168,33 +168,6 @@ def test_no_pictures_where_there_are_to_be_none(options: Any, tmp_path: Path) ->
     assert "curves" not in callback.state_dict()
 
 
-def flagging(*channels: int) -> AnomalyReport:
-    shown = report(n_filters=30)
-    return report(n_filters=30, anomalies=[shown.anomalies[channel] for channel in channels])
-
-
-@pytest.mark.parametrize(
-    ("change", "channels", "due"),
-    [
-        (0.5, [0, 1, 2, 3], False),
-        (0.5, [2, 3, 4], True),  # 4 of 5 differ
-        (0.8, [2, 3, 4], False),
-        (0.5, [0, 1, 2, 3, 4, 5], False),  # 3 of 6 have come
-        (0.5, [0, 1, 2, 3, 4, 5, 6], True),
-        (0.5, [], True),
-        (None, [20, 21], False),
-    ],
-)
-def test_a_largely_other_set_is_drawn_at_once(
-    change: float | None, channels: list[int], due: bool
-) -> None:
-    pictures = Pictures(every_n_epochs=50, change=change)
-    drawn = Gallery(pictures, "anomaly_filters", WarnOnce())
-    drawn._drawn = {("features.conv", channel) for channel in (0, 1, 2)}
-    assert drawn._is_due(1, flagging(*channels)) is due
-    assert drawn._is_due(50, flagging(0, 1, 2))
-
-
 @pytest.mark.filterwarnings("ignore:The dirpath has changed:UserWarning")
 def test_losses_and_accuracies_survive_a_resume(tmp_path: Path) -> None:
     def run(callback: Any, epochs: int, name: str, **options: Any) -> None:
@@ -211,10 +184,10 @@ def test_losses_and_accuracies_survive_a_resume(tmp_path: Path) -> None:
     run(first, 2, "first")
     run(resumed, 4, "resumed", ckpt_path=tmp_path / "first/last.ckpt")
     run(whole, 4, "whole")
-    curves = resumed._gallery.curves.by_metric
+    curves = resumed.gallery.curves.by_metric
     assert set(curves) == {"train_loss", "val_loss", "val_accuracy"}
     assert [epoch for epoch, _ in curves["val_loss"]] == [0, 1, 2, 3]
-    assert list(resumed._gallery.curves.accuracy) == ["val_accuracy"]
+    assert list(resumed.gallery.curves.accuracy) == ["val_accuracy"]
     state = torch.load(tmp_path / "whole/last.ckpt", weights_only=True)
     assert state["callbacks"][whole.state_key]["curves"]["val_loss"][3][0] == 3
 
@@ -236,23 +209,6 @@ def test_failing_to_draw_warns_once_and_training_goes_on(
         fit(watch(pictures=1, strict=True), default_root_dir=tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("projector", "message"),
-    [
-        (("network.9", 0), r"no layer 'network\.9' is watched, only network\.0, network\.1"),
-        (("network.3", 6), r"no channel 6 in network\.3, which has 6"),
-        (("network.3", 5), "is for TensorBoard: give the Trainer a TensorBoardLogger"),
-    ],
-)
-def test_a_projector_that_cannot_be_is_refused_at_the_start(
-    projector: tuple[str, int], message: str, tmp_path: Path
-) -> None:
-    callback = watch(pictures=Pictures(projector=projector))
-    with pytest.raises(ValueError, match=message):
-        fit(callback, default_root_dir=tmp_path)
-    assert callback.history == []
-
-
 class Counter:
     """Counts the pictures that a Trainer would send."""
 
@@ -267,8 +223,9 @@ class Counter:
 def filled_gallery(n_filters: int = 8) -> Gallery:
     """Return a gallery at work on a small probe."""
     shown = report(n_filters=n_filters)
-    drawn = Gallery(Pictures(n_filters=n_filters), "anomaly_filters", WarnOnce(), strict=True)
-    drawn._active = True
+    drawn = Gallery(
+        Pictures(n_filters=n_filters), "anomaly_filters", Failures("a test", strict=True)
+    )
     drawn._report = shown
     drawn._thumbnails = Thumbnails([(images(size=32), torch.arange(N_SAMPLES) % 2)])
     return drawn
@@ -316,8 +273,7 @@ def crowded_gallery(size: int) -> Gallery:
         replace(anomaly, outliers=samples, cluster_sizes=row.tolist(), n_clusters=14)
         for anomaly, samples, row in zip(few.anomalies, outliers, sizes, strict=True)
     ]
-    drawn = Gallery(Pictures(), "anomaly_filters", WarnOnce(), strict=True)
-    drawn._active = True
+    drawn = Gallery(Pictures(), "anomaly_filters", Failures("a test", strict=True))
     drawn._report = replace(
         few, layers={"features.conv": layer}, anomalies=anomalies, n_samples=n_samples
     )
@@ -339,7 +295,7 @@ def test_drawing_stays_within_its_budget_of_time(size: int, tmp_path: Path) -> N
     for _ in range(3):
         started = time.process_time()
         drawn._draw(running, HISTORY)  # type: ignore[arg-type]
-        drawn._attempt(running, drawn._draw_training, HISTORY)  # type: ignore[arg-type]
+        drawn._draw_training(running, HISTORY)  # type: ignore[arg-type]
         seconds.append(time.process_time() - started)
     print(f"{size} pixels: {min(seconds):.2f} s")
     assert len(files(tmp_path)) == 11

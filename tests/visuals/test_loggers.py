@@ -14,7 +14,7 @@ from watched import fit, watch
 
 from filterwatch.visuals import Pictures
 
-FEW = Pictures(every_n_epochs=1, n_filters=1, n_samples=0, change=None)
+FEW = Pictures(every_n_epochs=1, n_filters=1, n_samples=0)
 
 
 def is_a_picture(path: Path) -> bool:

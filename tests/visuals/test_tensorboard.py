@@ -1,22 +1,19 @@
-"""TensorBoard's dashboard of chosen curves, and its projector."""
+"""TensorBoard's dashboard of chosen curves."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from lightning.pytorch.loggers import TensorBoardLogger
-from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.util import tensor_util
 from test_gallery import Accurate
-from watched import LAYERS, TinyNet, fit, watch
+from watched import LAYERS, fit, watch
 
 from filterwatch.visuals import Pictures
-from filterwatch.visuals.tensorboard import scalar_layout
+from filterwatch.visuals.loggers import scalar_layout
 
 TAGS = [
     "train_loss_step",
@@ -113,31 +110,3 @@ def test_the_layout_matches_what_is_logged(tmp_path: Path) -> None:
         "anomaly_filters": {"anomaly_filters", "anomaly_filters_distinct"},
         "network.0 … network.4": {f"anomaly_filters_by_layer/{name}" for name in LAYERS},
     }
-
-
-def test_the_projector_shows_points_with_their_images(tmp_path: Path) -> None:
-    projector = ("network.3", 4)
-    callback = watch(pictures=Pictures(n_filters=0, n_samples=0, projector=projector))
-    reports: list[Any] = []
-
-    class Net(TinyNet):
-        def on_train_end(self) -> None:
-            reports.append(callback.report)
-
-    fit(callback, module=Net(), logger=TensorBoardLogger(tmp_path), log_every_n_steps=1)
-    config = next(tmp_path.rglob("projector_config.pbtxt"))
-    text = config.read_text()
-    assert 'tensor_name: "network.3, channel 4:00007"' in text
-    folder = config.parent / re.findall(r'tensor_path: "(.*)/tensors.tsv"', text)[0]
-    points = np.loadtxt(folder / "tensors.tsv")
-    expected = reports[0].layers["network.3"].points[4].numpy()
-    assert np.allclose(points[:, :2], expected)
-    assert (points[:, 2] == 0).all()
-    rows = (folder / "metadata.tsv").read_text().splitlines()
-    assert rows[0] == "sample\tcluster\tlabel\tprediction"
-    clusters = [int(row.split("\t")[1]) for row in rows[1:]]
-    assert clusters == reports[0].layers["network.3"].labels[4].tolist()
-    assert callback.probe_indices is not None
-    assert [row.split("\t")[0] for row in rows[1:]] == [f"#{at}" for at in callback.probe_indices]
-    with Image.open(folder / "sprite.png") as sprite:
-        assert sprite.size == (280, 280)  # 7 by 7 of 40 pixels hold 40 samples

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,7 @@ from torch.utils.data import DataLoader
 from watched import TinyNet, dataset, fit, trainer, watch
 
 from filterwatch.datamodules import DigitsDataModule
-from filterwatch.visuals.thumbnails import Thumbnails, find_labels
+from filterwatch.visuals.thumbnails import Thumbnails
 
 MEAN, STD = [0.4, 0.5, 0.6], [0.2, 0.25, 0.3]
 
@@ -72,6 +73,14 @@ def test_images_are_found_across_batches_of_any_size() -> None:
     assert [int(shown.image(sample).max()) for sample in range(N_SAMPLES)] == expected
 
 
+@dataclass
+class Labelled:
+    """A batch with names."""
+
+    picture: Tensor
+    class_id: Tensor
+
+
 LABELS = torch.arange(4)
 PICTURES = torch.rand(4, 1, 5, 5)
 
@@ -83,13 +92,14 @@ PICTURES = torch.rand(4, 1, 5, 5)
         [LABELS, PICTURES],
         {"image": PICTURES, "label": LABELS},
         {"index": LABELS + 7, "target": LABELS, "x": PICTURES},
+        {"target_class": LABELS, "x": PICTURES},
+        Labelled(PICTURES, LABELS),
         (PICTURES, ["a", "b", "c", "d"], LABELS.int()),
     ],
 )
 def test_labels_are_one_integer_a_sample(batch: Any) -> None:
-    found = find_labels(batch)
-    assert found is not None
-    assert found.tolist() == [0, 1, 2, 3]
+    shown = Thumbnails([batch])
+    assert [shown.label(sample) for sample in range(4)] == ["0", "1", "2", "3"]
 
 
 @pytest.mark.parametrize(
@@ -104,7 +114,8 @@ def test_labels_are_one_integer_a_sample(batch: Any) -> None:
     ],
 )
 def test_anything_else_is_no_label(batch: Any) -> None:
-    assert find_labels(batch) is None
+    shown = Thumbnails([batch])
+    assert [shown.label(0), shown.legend] == [None, ""]
 
 
 def test_captions_say_what_is_known() -> None:
@@ -131,14 +142,21 @@ def outputs(batch: Any) -> Tensor:
     return torch.nn.functional.one_hot((batch[0][:, 0, 0, 0] * 3).long(), 3).float()
 
 
-def test_predictions_are_those_of_the_last_pass() -> None:
+@pytest.mark.parametrize(
+    "returned",
+    [
+        lambda batch: outputs(batch),
+        lambda batch: {"features": outputs(batch).flip(1), "logits": outputs(batch)},
+    ],
+)
+def test_predictions_are_those_of_the_last_pass(returned: Any) -> None:
     shown = thumbnails()
-    forward = shown.watching(outputs)
+    forward = shown.noting_predictions(returned)
     few = (images()[:2], torch.zeros(2))
     forward(few)  # the pass that looks for layers is none of the probe's
     assert shown.predictions is None
     for batch in shown.batches:
-        assert torch.equal(forward(batch), outputs(batch))
+        assert str(forward(batch)) == str(returned(batch))  # handed on as it is
     assert shown.predictions is not None
     assert shown.predictions.tolist() == [sample * 3 // N_SAMPLES for sample in range(N_SAMPLES)]
 
@@ -147,7 +165,6 @@ def test_predictions_are_those_of_the_last_pass() -> None:
     "forward",
     [
         lambda batch: None,
-        lambda batch: {"logits": outputs(batch)},
         lambda batch: outputs(batch)[:1],
         lambda batch: outputs(batch)[:, :1],  # too few columns for the labels
         lambda batch: outputs(batch)[..., None],
@@ -155,17 +172,17 @@ def test_predictions_are_those_of_the_last_pass() -> None:
 )
 def test_what_is_no_logits_gives_no_predictions(forward: Any) -> None:
     shown = thumbnails()
-    watching = shown.watching(forward)
+    noting = shown.noting_predictions(forward)
     for batch in shown.batches:
-        watching(batch)
+        noting(batch)
     assert shown.predictions is None
 
 
 def test_class_names_tell_logits_from_features() -> None:
     shown = thumbnails(class_names=["cat", "dog"])
-    watching = shown.watching(outputs)
+    noting = shown.noting_predictions(outputs)
     for batch in shown.batches:
-        watching(batch)
+        noting(batch)
     assert shown.predictions is None  # three columns for two classes
 
 
@@ -173,8 +190,7 @@ def test_a_datamodule_tells_how_its_images_look() -> None:
     datamodule = DigitsDataModule(train_size=50, probe_size=20)
     datamodule.setup()
     running: Any = SimpleNamespace(datamodule=datamodule, val_dataloaders=None)
-    samples: Any = SimpleNamespace(batches=list(datamodule.probe_dataloader()), indices=None)
-    shown = Thumbnails.of(running, samples)
+    shown = Thumbnails.of(running, list(datamodule.probe_dataloader()), None)
     stored = datamodule.probe_dataset[0]
     grey = stored[0][0] * datamodule.std[0] + datamodule.mean[0]
     expected = (grey.clamp(0, 1) * 255).round().byte().numpy()
@@ -198,7 +214,7 @@ def test_names_of_classes_may_come_from_the_data_set(tmp_path: Any) -> None:
 
     class Net(TinyNet):
         def on_train_epoch_start(self) -> None:
-            seen.append(callback._gallery._thumbnails)
+            seen.append(callback.gallery._thumbnails)
 
     fitted = trainer(callback, max_epochs=1, limit_train_batches=1, default_root_dir=tmp_path)
     fitted.fit(Net(), datamodule=Named())
@@ -211,7 +227,7 @@ def test_predictions_of_a_fit_are_the_networks(tmp_path: Any) -> None:
 
     class Net(TinyNet):
         def on_train_epoch_end(self) -> None:
-            seen.append(callback._gallery._thumbnails)
+            seen.append(callback.gallery._thumbnails)
 
     module = Net()
     fit(callback, module=module, default_root_dir=tmp_path)

@@ -26,7 +26,7 @@ from filterwatch.analysis.errors import InputError
 from filterwatch.analysis.loading import load_model
 from filterwatch.analysis.probes import sample_probes
 from filterwatch.analysis.run import Analysis, analyze
-from filterwatch.visuals.progress import progress_bar
+from filterwatch.visuals import progress_bar
 
 
 def run_analyze(args: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ from rich.console import Console
 from torch.optim import Optimizer
 
 from filterwatch._checks import check_flag, check_integer, check_text
-from filterwatch._compat import callbacks_of, scalar_step
+from filterwatch._compat import callbacks_of
 from filterwatch._failures import Failures, first_process_outcome
 from filterwatch.actions import (
     Action,
@@ -56,7 +56,14 @@ from filterwatch.detection import (
     detect_anomaly_filters,
     plan_detection,
 )
-from filterwatch.visuals import Gallery, Pictures, log_text, probe_progress
+from filterwatch.visuals import (
+    Gallery,
+    Pictures,
+    check_pictures,
+    chosen_pictures,
+    probe_progress,
+    send_text,
+)
 
 
 class AnomalyFilterCallback(Callback):
@@ -142,6 +149,7 @@ class AnomalyFilterCallback(Callback):
         check_flag("strict", strict)
         check_flag("print_summary", print_summary)
         check_probe(probe)
+        check_pictures(pictures)
         check_text("prefix", prefix, "what metric names begin with")
         self.probe_size = probe_size
         self.layers = layers
@@ -168,7 +176,7 @@ class AnomalyFilterCallback(Callback):
         self._plan: Plan | None = None
         self._fit: RunningFit | None = None
         self._failures = Failures("AnomalyFilterCallback", strict)
-        self.gallery = Gallery(pictures, prefix + NAME, self._failures)
+        self.gallery = Gallery(chosen_pictures(pictures), prefix + NAME, self._failures)
         self._restored_settings: dict[str, Any] | None = None
         self._started = self._fit_seconds = 0.0
 
@@ -335,7 +343,7 @@ class AnomalyFilterCallback(Callback):
             "probe_indices": self.probe_indices,
             "dataset_size": self._dataset_size,
             **action_states(self.actions),
-            **self.gallery.state_dict(),
+            **self.gallery.curves.state_dict(),
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -344,7 +352,7 @@ class AnomalyFilterCallback(Callback):
         self.probe_indices = state_dict.get("probe_indices")
         self._dataset_size = state_dict.get("dataset_size")
         load_action_states(self.actions, state_dict)
-        self.gallery.load_state_dict(state_dict)
+        self.gallery.curves.load_state_dict(state_dict)
         self._restored_settings = state_dict.get("settings", {})
 
     def on_load_checkpoint(
@@ -409,8 +417,8 @@ class AnomalyFilterCallback(Callback):
         with self._failures.softly(f"act in epoch {epoch}"):
             for action in self.actions:
                 action.judge(self._fit, report, epoch)
-            lines = [f"- {line}" for action in self.actions for line in action.events(epoch)]
-            log_text(trainer, f"{self.prefix}actions", "\n".join(lines), scalar_step(trainer))
+            events = [event for action in self.actions for event in action.events(epoch)]
+            send_text(trainer, f"{self.prefix}actions", events)
 
     def _detect(self, trainer: Trainer, pl_module: LightningModule) -> AnomalyReport:
         assert self.samples is not None
@@ -424,7 +432,7 @@ class AnomalyFilterCallback(Callback):
                 pca=self.pca,
                 votes=self.votes,
                 seed=self.seed,
-                forward=self.gallery.watching(forward),
+                forward=self.gallery.noting_predictions(forward),
                 masks=masks_of(self.actions),
                 plan=self._plan,
                 on_progress=on_progress,

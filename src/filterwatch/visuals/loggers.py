@@ -1,10 +1,12 @@
-"""Bringing pictures to whatever logger the Trainer has, through the logger's own image calls."""
+"""Bringing pictures to whatever logger the Trainer has, and a layout of curves to TensorBoard."""
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import (
@@ -16,30 +18,93 @@ from lightning.pytorch.loggers import (
 )
 from PIL import Image
 
-from filterwatch.visuals.figures import Pixels
+from filterwatch._compat import scalar_step
+from filterwatch.visuals.drawing import Pixels
 
-# Takes a picture's name, its pixels [H, W, 3] and the step that the scalars of its epoch have.
-Send = Callable[[str, Pixels, int], None]
+Layout = dict[str, dict[str, list[Any]]]
+
+# Lines in one chart that eyes can still distinguish.
+_LINES = 7
 
 
 def send_picture(trainer: Trainer, name: str, pixels: Pixels, step: int) -> None:
     """Give a picture to every logger that takes images; without one, write it as a PNG file.
 
     Call it in the first process alone. TensorBoard, Weights & Biases and MLflow take images. A
-    file goes to `picture_directory`, into a folder for the step.
+    file goes to the log directory, into a folder for the step.
 
     Args:
         trainer: The Trainer.
         name: The picture's name; a "/" in it groups pictures.
         pixels: [H, W, 3].
-        step: The step that the scalars of the same epoch have.
+        step: That of the scalars of the same epoch.
     """
-    senders = [send for send in map(_image_call, trainer.loggers) if send is not None]
-    for send in senders or [_png_files(picture_directory(trainer))]:
-        send(name, pixels, step)
+    taken = [_give(logger, name, pixels, step) for logger in trainer.loggers]
+    if not any(taken):
+        group, _, rest = name.rpartition("/")
+        folder = _directory(trainer) / (group or "pictures") / f"step_{step:07d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        # A tenth larger than by default, twice as fast.
+        Image.fromarray(pixels).save(folder / f"{rest}.png", compress_level=3)
 
 
-def picture_directory(trainer: Trainer) -> Path:
+def send_layout(
+    trainer: Trainer, loss: bool, accuracy: bool, layers: Mapping[str, Sequence[str]]
+) -> None:
+    """Give each TensorBoard logger its `scalar_layout`; call it in the first process alone."""
+    layout = scalar_layout(loss, accuracy, layers)
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_custom_scalars(layout)
+
+
+def scalar_layout(loss: bool, accuracy: bool, layers: Mapping[str, Sequence[str]]) -> Layout:
+    """Return the layout of TensorBoard's page of custom scalars.
+
+    Loss, accuracy and the number of anomaly filters stand on one dashboard, the numbers of single
+    layers on another, a few layers a chart.
+
+    Args:
+        loss: Whether a loss is logged.
+        accuracy: Whether an accuracy is logged.
+        layers: Names of the watched layers, by the name of the metric that counts in all of them.
+
+    Returns:
+        Dashboard to chart to kind and tags (regular expressions), as ``SummaryWriter`` takes it.
+    """
+    # An epoch's values, not those of steps; also of metrics that are logged later on.
+    others = "(?i)(?!.*_step$)" + "".join(f"(?!{re.escape(metric)})" for metric in layers)
+    overview: dict[str, list[Any]] = {}
+    if loss:
+        overview["loss"] = ["Multiline", [f"{others}.*loss.*$"]]
+    if accuracy:
+        overview["accuracy"] = ["Multiline", [f"{others}.*acc.*$"]]
+    by_layer: dict[str, list[Any]] = {}
+    for metric, names in layers.items():
+        prefix = "" if len(layers) == 1 else f"{metric}: "
+        overview[metric] = ["Multiline", [f"{re.escape(metric)}(_distinct)?$"]]
+        n_charts = math.ceil(len(names) / _LINES)
+        for number in range(n_charts):  # of even size, but for one line
+            start, stop = (len(names) * at // n_charts for at in (number, number + 1))
+            group = names[start:stop]
+            ends = group[0] if len(group) == 1 else f"{group[0]} … {group[-1]}"
+            tags = [f"{re.escape(metric)}_by_layer/{re.escape(name)}$" for name in group]
+            by_layer[prefix + ends] = ["Multiline", tags]
+    return {"Overfitting": overview, "Anomaly filters by layer": by_layer}
+
+
+def send_text(trainer: Trainer, name: str, lines: Sequence[str]) -> None:
+    """Put lines into the loggers that show text; call it in every process, as `scalar_step`."""
+    step = scalar_step(trainer)
+    if not lines or not trainer.is_global_zero:
+        return
+    text = "\n".join(f"- {line}" for line in lines)
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_text(name, text, step)
+
+
+def _directory(trainer: Trainer) -> Path:
     """Return where PNG files go: the log directory, without a logger the default root directory."""
     for logger in sorted(trainer.loggers, key=lambda logger: not isinstance(logger, CSVLogger)):
         directory = logger.log_dir or logger.save_dir
@@ -48,43 +113,16 @@ def picture_directory(trainer: Trainer) -> Path:
     return Path(trainer.default_root_dir)
 
 
-def scalar_step(trainer: Trainer) -> int:
-    """Return the step that metrics of the running epoch's end are logged with.
-
-    Call it in every process, in ``on_train_epoch_end``: a metric named "step" sets the step of all
-    others, and reading it may synchronise processes.
-    """
-    logged = trainer.callback_metrics.get("step")
-    if logged is not None:
-        return int(logged)
-    # Lightning counts one back for the epoch's end; global_step counts optimizers, not batches.
-    batches: int = trainer.fit_loop.epoch_loop._batches_that_stepped
-    return max(batches - 1, 0)
-
-
-def _image_call(logger: Logger) -> Send | None:
+def _give(logger: Logger, name: str, pixels: Pixels, step: int) -> bool:
+    """Give a picture to a logger; return whether it takes pictures."""
     if isinstance(logger, TensorBoardLogger):
-        writer = logger.experiment
-        return lambda name, pixels, step: writer.add_image(name, pixels, step, dataformats="HWC")
-    if isinstance(logger, WandbLogger):
-        return lambda name, pixels, step: logger.log_image(name, [pixels], step=step)
-    if isinstance(logger, MLFlowLogger):
-        client, run_id = logger.experiment, logger.run_id
-        return lambda name, pixels, step: client.log_image(
-            run_id,
-            pixels,
-            # What MLflow allows; Lightning makes the names of metrics the same way.
-            key=re.sub(r"[^a-zA-Z0-9_/. -]+", "", name),
-            step=step,
-        )
-    return None
-
-
-def _png_files(directory: Path) -> Send:
-    def send(name: str, pixels: Pixels, step: int) -> None:
-        group, _, rest = name.rpartition("/")
-        path = directory / (group or "pictures") / f"step_{step:07d}" / f"{rest}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(path, compress_level=3)  # a tenth larger, twice as fast
-
-    return send
+        logger.experiment.add_image(name, pixels, step, dataformats="HWC")
+    elif isinstance(logger, WandbLogger):
+        logger.log_image(name, [pixels], step=step)
+    elif isinstance(logger, MLFlowLogger):
+        # What MLflow allows; Lightning makes the names of metrics the same way.
+        key = re.sub(r"[^a-zA-Z0-9_/. -]+", "", name)
+        logger.experiment.log_image(logger.run_id, pixels, key=key, step=step)
+    else:
+        return False
+    return True

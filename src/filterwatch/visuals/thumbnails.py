@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,14 +14,8 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.nn import functional as F
 
-from filterwatch.batches import find_images
-from filterwatch.visuals.figures import shortened
-
-if TYPE_CHECKING:  # it imports this module
-    from filterwatch.callbacks.probe import Probe
-
-# Tried in this order before any other key of a dict batch.
-_LABEL_KEYS = ("label", "labels", "target", "targets", "class", "y")
+from filterwatch.batches import count_samples, find_images, find_labels, find_logits
+from filterwatch.visuals.drawing import Pixels, shortened
 
 # Longer side of a thumbnail in pixels: more would not show.
 _LARGEST = 128
@@ -29,12 +23,11 @@ _LARGEST = 128
 
 @dataclass
 class Thumbnails:
-    """What there is to show of each sample of a probe.
+    """What there is to show of each sample of a probe; a method's argument is its place there.
 
     Attributes:
-        batches: The probe's batches.
-        indices: Each sample's index in its data set; ``None`` names samples by their place in the
-            probe.
+        batches: The probe's batches, on the CPU.
+        indices: Each sample's index in its data set, where it has one.
         mean: Mean of each channel that the images were normalised by, where known.
         std: Standard deviation likewise.
         class_names: Names of the classes, where known.
@@ -53,17 +46,19 @@ class Thumbnails:
     _in_unit_range: dict[int, bool] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        sizes = [len(find_images(batch)) for batch in self.batches]
+        sizes = [count_samples(batch) for batch in self.batches]
         self._starts = [0, *accumulate(sizes)]
-        self._labels = [find_labels(batch) for batch in self.batches]
+        labels = map(find_labels, self.batches, sizes)
+        # Negative ones stand for no class.
+        self._labels = [None if found is None or (found < 0).any() else found for found in labels]
 
     @classmethod
-    def of(cls, trainer: Trainer, samples: Probe) -> Thumbnails:
-        """Return the thumbnails of a callback's probe, with what the datamodule says of it."""
+    def of(cls, trainer: Trainer, batches: list[Any], indices: list[int] | None) -> Thumbnails:
+        """Return the thumbnails of a probe, with what the Trainer's data says of it."""
         datamodule = getattr(trainer, "datamodule", None)
         return cls(
-            samples.batches,
-            samples.indices,
+            batches,
+            indices,
             _numbers(getattr(datamodule, "mean", None)),
             _numbers(getattr(datamodule, "std", None)),
             _class_names(trainer, datamodule),
@@ -72,11 +67,11 @@ class Thumbnails:
     def __len__(self) -> int:
         return self._starts[-1]
 
-    def image(self, sample: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    def image(self, sample: int) -> Pixels:
         """Return the pixels [h, w, 3] of a sample."""
         at = bisect_right(self._starts, sample) - 1
         images = find_images(self.batches[at])
-        if at not in self._in_unit_range:  # of normalised images the first one tells
+        if at not in self._in_unit_range:  # if normalised, the first decides
             self._in_unit_range[at] = all(map(_is_in_unit_range, images))
         image = _shrunk(images[sample - self._starts[at]])
         if self._in_unit_range[at]:
@@ -93,25 +88,18 @@ class Thumbnails:
         labels = self._labels[at]
         return None if labels is None else self._class(int(labels[sample - self._starts[at]]))
 
-    def prediction(self, sample: int) -> str | None:
-        """Return the class that the network takes a sample for, ``None`` where that is unknown."""
-        return None if self.predictions is None else self._class(int(self.predictions[sample]))
-
-    def caption(self, sample: int, length: int = 9) -> str:
-        """Return "label → prediction" or "label ✓", as far as known.
-
-        Args:
-            sample: Its place in the probe.
-            length: Cut names of classes that are longer.
-        """
-        label, prediction = self.label(sample), self.prediction(sample)
+    def caption(self, sample: int) -> str:
+        """Return "label → prediction" or "label ✓", as far as known; long names are cut."""
+        label, prediction = self.label(sample), None
+        if self.predictions is not None:
+            prediction = self._class(int(self.predictions[sample]))
         if label is None:
-            return "" if prediction is None else f"→ {shortened(prediction, 2 * length)}"
+            return "" if prediction is None else f"→ {shortened(prediction, 18)}"
         if prediction is None:
-            return shortened(label, 2 * length)
+            return shortened(label, 18)
         if label == prediction:
-            return f"{shortened(label, 2 * length)} ✓"
-        return f"{shortened(label, length)} → {shortened(prediction, length)}"
+            return f"{shortened(label, 18)} ✓"
+        return f"{shortened(label, 9)} → {shortened(prediction, 9)}"
 
     @property
     def legend(self) -> str:
@@ -121,10 +109,10 @@ class Thumbnails:
             return "; label" if labelled else ""
         return "; label → prediction or ✓" if labelled else "; → prediction"
 
-    def watching(self, forward: Callable[[Any], object]) -> Callable[[Any], object]:
+    def noting_predictions(self, forward: Callable[[Any], object]) -> Callable[[Any], object]:
         """Return a forward pass that also notes what the network predicts for the probe.
 
-        The predictions come from the outputs where these are logits [N, classes]: as many columns
+        The predictions come from the outputs where these hold logits [N, classes]: as many columns
         as there are class names, or more than the largest label.
         """
         noted: dict[int, Tensor] = {}
@@ -133,9 +121,9 @@ class Thumbnails:
         def observed(batch: Any) -> object:
             outputs = forward(batch)
             place = places.get(id(batch))
-            if place is not None and self._are_logits(outputs, place):
-                assert isinstance(outputs, Tensor)
-                noted[place] = outputs.argmax(1)
+            logits = find_logits(outputs)
+            if place is not None and logits is not None and self._are_logits(logits, place):
+                noted[place] = logits.argmax(1)
             if len(noted) == len(places):
                 self.predictions = torch.cat([noted[at].cpu() for at in range(len(noted))])
             return outputs
@@ -143,9 +131,9 @@ class Thumbnails:
         self.predictions = None
         return observed
 
-    def _are_logits(self, outputs: object, place: int) -> bool:
+    def _are_logits(self, outputs: Tensor, place: int) -> bool:
         size = self._starts[place + 1] - self._starts[place]
-        if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != size:
+        if outputs.ndim != 2 or len(outputs) != size:
             return False
         if self.class_names is not None:
             return outputs.shape[1] == len(self.class_names)
@@ -156,31 +144,6 @@ class Thumbnails:
     def _class(self, number: int) -> str:
         known = self.class_names is not None and 0 <= number < len(self.class_names)
         return self.class_names[number] if known and self.class_names else str(number)
-
-
-def find_labels(batch: Any) -> Tensor | None:
-    """Return the labels [N] of a batch of N images: one integer each; ``None`` if there are none.
-
-    Args:
-        batch: A tuple, list or mapping that holds images and labels. In a mapping the usual names
-            ("label", "target", …) go first.
-    """
-    size = len(find_images(batch))
-    if isinstance(batch, Mapping):
-        first = [batch[key] for key in _LABEL_KEYS if key in batch]
-        candidates = [*first, *batch.values()]
-    elif isinstance(batch, Sequence) and not isinstance(batch, (str, bytes)):
-        candidates = list(batch)
-    else:
-        return None
-    for values in candidates:
-        is_integer = isinstance(values, Tensor) and not (
-            values.is_floating_point() or values.is_complex() or values.dtype == torch.bool
-        )
-        if is_integer and values.ndim == 1 and len(values) == size > 0 and int(values.min()) >= 0:
-            labels: Tensor = values
-            return labels
-    return None
 
 
 def _is_in_unit_range(image: Tensor) -> bool:
@@ -209,14 +172,12 @@ def _denormalised(
     return image / image.max().clamp(min=1e-12)
 
 
-def _pixels(image: Tensor) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _pixels(image: Tensor) -> Pixels:
     """Return an image [C, H, W] of values from 0 to 1 as pixels in colour."""
     if len(image) != 3:
         image = image.mean(0, keepdim=True).expand(3, -1, -1)
-    pixels: np.ndarray[Any, np.dtype[np.uint8]] = (
-        image.nan_to_num().clamp(0, 1).mul(255).round().byte().permute(1, 2, 0).numpy()
-    )
-    return pixels
+    levels = image.nan_to_num().clamp(0, 1).mul(255).round().byte()
+    return levels.permute(1, 2, 0).numpy()
 
 
 def _numbers(values: object) -> list[float] | None:

@@ -9,8 +9,8 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from filterwatch.visuals.figures import render
-from filterwatch.visuals.figures_history import layers_figure, training_figure
+from filterwatch.visuals.drawing import render
+from filterwatch.visuals.history_figures import layers_figure, training_figure
 
 HISTORY: list[dict[str, Any]] = [
     {"epoch": epoch, "count": sum(counts), "by_layer": dict(zip(["a", "b"], counts, strict=True))}

@@ -1,53 +1,54 @@
-"""A flagged filter's clusters, beside the images that it sets apart (paper, figures 2 and 3)."""
+"""A flagged filter's clusters beside the images it sets apart, and those that most set apart."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import cache
 
-import torch
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.path import Path
 from matplotlib.textpath import TextPath
 from matplotlib.transforms import Affine2D
+from torch import Tensor
 
-from filterwatch.detection import AnomalyFilter, AnomalyReport, LayerReport
-from filterwatch.detection.criteria import mean_index, small_clusters
-from filterwatch.visuals.figures import (
+from filterwatch.detection import AnomalyFilter, AnomalyReport, LayerReport, small_clusters
+from filterwatch.visuals.drawing import (
     COLORS,
     DPI,
     FAINT,
     GRID,
     INK,
+    MARGIN,
     PAPER,
+    Grid,
+    Tiles,
     draw_heading,
     drawing,
     new_figure,
     shortened,
 )
 from filterwatch.visuals.thumbnails import Thumbnails
-from filterwatch.visuals.tiles import Tiles
 
 # Clusters beyond the colours take them again, with another marker.
 _MARKERS = ("o", "s", "^", "D")
-_COLUMNS, _ROWS = 4, 3
+# Where images stand beside a filter's clusters, how many at most, and where they stand alone.
+_BESIDE = Grid(left=5.45, top=1.42, columns=4, side=0.86, pitch=(1.0, 1.26))
+_MOST_BESIDE = 12
+_ALONE = Grid(left=MARGIN, top=0.8, columns=8, side=0.88, pitch=(1.03, 1.3))
 
 
 def most_anomalous(report: AnomalyReport, n_filters: int) -> list[AnomalyFilter]:
-    """Return the flagged maps whose Calinski-Harabasz index stands out most from their layer's.
+    """Return so many flagged maps whose CH index stands out most from their layer's.
 
     A convolution filter that is flagged again at its activation and its max-pool shows once, by
     the map that stands out most, while there are other filters to show.
-
-    Args:
-        report: What a probe found.
-        n_filters: Return at most this many.
     """
     ranked = sorted(
         report.anomalies,
-        key=lambda anomaly: -anomaly.ch_index / _mean_ch(report.layers[anomaly.layer]),
+        key=lambda anomaly: -anomaly.ch_index / report.layers[anomaly.layer].mean_ch_index,
     )
     chosen: list[AnomalyFilter] = []
     seen: set[tuple[str | None, int | None]] = set()
@@ -61,15 +62,8 @@ def most_anomalous(report: AnomalyReport, n_filters: int) -> list[AnomalyFilter]
     return [*chosen, *repeated][:n_filters]
 
 
-def filter_figure(
-    report: AnomalyReport, anomaly: AnomalyFilter, thumbnails: Thumbnails | None = None
-) -> Figure:
-    """Draw the clusters of a flagged filter, its outliers ringed, and the images behind them.
-
-    Args:
-        report: The report that flagged it, with points and labels.
-        anomaly: The filter.
-        thumbnails: The probe's images; without them the clusters stand alone.
+def filter_figure(report: AnomalyReport, anomaly: AnomalyFilter, thumbnails: Thumbnails) -> Figure:
+    """Draw a flagged filter's clusters, outliers ringed, and their images (paper, figures 2, 3).
 
     Raises:
         ValueError: If the report was read from a file without points.
@@ -81,15 +75,40 @@ def filter_figure(
         )
     points, labels = layer.points[anomaly.channel], layer.labels[anomaly.channel]
     with drawing():
-        figure = new_figure(9.6 if thumbnails is not None else 5.4, 5.2)
+        figure = new_figure(9.6, 5.2)
         width, height = figure.get_size_inches()
         heading, *lines = _title(report, anomaly, layer)
         draw_heading(figure, heading, "\n".join(lines), INK)
         axes = figure.add_axes((0.7 / width, 0.48 / height, 4.45 / width, (height - 1.9) / height))
-        shown = _farthest(points, anomaly.outliers)[: _COLUMNS * _ROWS if thumbnails else 0]
+        shown = _farthest(points, anomaly.outliers)[:_MOST_BESIDE]
         _draw_clusters(axes, points, labels, anomaly.outliers, shown)
-        if thumbnails is not None:
-            _draw_outliers(figure, thumbnails, shown, len(anomaly.outliers))
+        _draw_outliers(figure, thumbnails, shown, len(anomaly.outliers))
+    return figure
+
+
+def isolated_samples_figure(
+    report: AnomalyReport, thumbnails: Thumbnails, n_samples: int = 32
+) -> Figure:
+    """Draw so many of the samples that most flagged filters isolate, and by how many each is.
+
+    Raises:
+        ValueError: If no filter is flagged.
+    """
+    isolated = report.outlier_samples()
+    if not isolated:
+        raise ValueError("no flagged filter isolates a sample: there is nothing to draw")
+    shown = dict(list(isolated.items())[:n_samples])
+    rows = math.ceil(len(shown) / _ALONE.columns)
+    with drawing():
+        figure = new_figure(8.6, _ALONE.top + _ALONE.pitch[1] * rows)
+        draw_heading(
+            figure,
+            "Samples that most anomaly filters isolate",
+            f"{len(shown)} of {len(isolated)} outlier samples of {report.count} anomaly filters; "
+            f"×: the number of filters that isolate it{thumbnails.legend}",
+        )
+        names = {sample: f"{thumbnails.name(sample)}  ×{n}" for sample, n in shown.items()}
+        _add_images(figure, thumbnails, names, _ALONE)
     return figure
 
 
@@ -101,19 +120,17 @@ def _title(report: AnomalyReport, anomaly: AnomalyFilter, layer: LayerReport) ->
     yield heading
     sizes = " ".join(str(size) for size in anomaly.cluster_sizes)
     yield f"K = {anomaly.n_clusters}, CH = {anomaly.ch_index:.4g}; cluster sizes {sizes}"
-    criteria = report.criteria
-    small = int(
-        small_clusters(torch.tensor(anomaly.cluster_sizes), report.small_cluster_limit).sum()
-    )
+    criteria, limit = report.criteria, report.small_cluster_limit
+    small = int(small_clusters(layer.cluster_sizes[anomaly.channel], limit).sum())
     yield (
         f"unbalanced: {small} of {anomaly.n_clusters} clusters have at most "
-        f"{report.small_cluster_limit} samples ({small / anomaly.n_clusters:.2g} "
+        f"{limit} samples ({small / anomaly.n_clusters:.2g} "
         f"{_limit('>', criteria.small_cluster_ratio)})"
     )
-    defined = ~torch.isnan(layer.ch_index)
+    defined = ~layer.ch_index.isnan()
     active = anomaly.activation / float(layer.activation[defined].mean())
     yield (
-        f"CH index / layer's mean: {anomaly.ch_index / _mean_ch(layer):.3g} "
+        f"CH index / layer's mean: {anomaly.ch_index / layer.mean_ch_index:.3g} "
         f"({_limit('>', criteria.ch_ratio)});  "
         f"activation / layer's mean: {active:.2g} ({_limit('≥', criteria.activation_ratio)})"
     )
@@ -123,28 +140,19 @@ def _limit(sign: str, threshold: float | None) -> str:
     return "no limit" if threshold is None else f"{sign} {threshold:g}"
 
 
-def _mean_ch(layer: LayerReport) -> float:
-    return float(mean_index(layer.ch_index, layer.cluster_sizes))
-
-
-def _farthest(points: torch.Tensor, samples: list[int]) -> list[int]:
+def _farthest(points: Tensor, samples: list[int]) -> list[int]:
     """Order samples by their distance from where most points are, the farthest first."""
     distances = (points - points.median(0).values).norm(dim=1)
     return sorted(samples, key=lambda sample: -float(distances[sample]))
 
 
 def _draw_clusters(
-    axes: Axes,
-    points: torch.Tensor,
-    labels: torch.Tensor,
-    outliers: list[int],
-    numbered: list[int],
+    axes: Axes, points: Tensor, labels: Tensor, outliers: list[int], numbered: list[int]
 ) -> None:
+    markers = (labels // len(COLORS)).clamp(max=len(_MARKERS) - 1)
     for number, marker in enumerate(_MARKERS):
         # One call for each marker, largest clusters first: small ones come to lie above them.
-        clusters = labels // len(COLORS)
-        last = number == len(_MARKERS) - 1
-        chosen = ((clusters >= number) if last else (clusters == number)).nonzero().flatten()
+        chosen = (markers == number).nonzero().flatten()
         chosen = chosen[labels[chosen].argsort(stable=True)]
         if len(chosen):
             axes.scatter(
@@ -157,10 +165,9 @@ def _draw_clusters(
                 linewidths=0.3,
                 zorder=2 + number / 10,
             )
-    ringed = points[outliers].numpy()
     axes.scatter(
-        ringed[:, 0],
-        ringed[:, 1],
+        points[outliers, 0].numpy(),
+        points[outliers, 1].numpy(),
         s=64,
         facecolors="none",
         edgecolors=INK,
@@ -179,11 +186,8 @@ def _draw_clusters(
     axes.set_axisbelow(True)
 
 
-def _draw_numbers(axes: Axes, points: torch.Tensor, numbered: list[int]) -> None:
-    """Write 1, 2, … beside points, on the side that is away from the others.
-
-    One collection of outlines: as many texts would take a fifth of a figure's time.
-    """
+def _draw_numbers(axes: Axes, points: Tensor, numbered: list[int]) -> None:
+    """Write 1, 2, … beside points, on the side away from the others; texts would be slow."""
     outwards = points[numbered] - points.median(0).values
     outwards = 9 * outwards / outwards.norm(dim=1, keepdim=True).clamp(min=1e-12)
     numbers = PathCollection(
@@ -210,31 +214,22 @@ def _outline(text: str) -> Path:
     return path.transformed(Affine2D().translate(-(box.x0 + box.x1) / 2, -(box.y0 + box.y1) / 2))
 
 
-def _draw_outliers(
-    figure: Figure, thumbnails: Thumbnails, shown: list[int], n_outliers: int
-) -> None:
-    left, top = 5.45, 1.42
-    some = "outliers" if len(shown) == n_outliers else f"{len(shown)} of {n_outliers} outliers"
+def _draw_outliers(figure: Figure, thumbnails: Thumbnails, shown: list[int], total: int) -> None:
+    some = "outliers" if len(shown) == total else f"{len(shown)} of {total} outliers"
     width, height = figure.get_size_inches()
     figure.text(
-        left / width,
-        1 - (top - 0.08) / height,
+        _BESIDE.left / width,
+        1 - (_BESIDE.top - 0.08) / height,
         f"{some}, farthest first{thumbnails.legend}",
         fontsize=8.5,
         color=FAINT,
         va="bottom",
     )
-    figure.add_artist(
-        Tiles(
-            [thumbnails.image(sample) for sample in shown],
-            [
-                f"{number}  {thumbnails.name(sample)}\n{thumbnails.caption(sample)}"
-                for number, sample in enumerate(shown, start=1)
-            ],
-            left=left,
-            top=top,
-            columns=_COLUMNS,
-            side=0.86,
-            pitch=(1.0, 1.26),
-        )
-    )
+    names = {sample: f"{at}  {thumbnails.name(sample)}" for at, sample in enumerate(shown, start=1)}
+    _add_images(figure, thumbnails, names, _BESIDE)
+
+
+def _add_images(figure: Figure, thumbnails: Thumbnails, names: dict[int, str], grid: Grid) -> None:
+    """Add samples' images, each with its name and its caption below."""
+    captions = [f"{name}\n{thumbnails.caption(sample)}" for sample, name in names.items()]
+    figure.add_artist(Tiles([thumbnails.image(sample) for sample in names], captions, grid))

@@ -13,8 +13,12 @@ from matplotlib.figure import Figure
 from shown import N_SAMPLES, report, shown_tiles, thumbnails
 
 from filterwatch.detection import AnomalyCriteria, AnomalyReport
-from filterwatch.visuals.figures import COLORS
-from filterwatch.visuals.figures_filters import filter_figure, most_anomalous
+from filterwatch.visuals.drawing import COLORS, render
+from filterwatch.visuals.filter_figures import (
+    filter_figure,
+    isolated_samples_figure,
+    most_anomalous,
+)
 
 
 def texts(figure: Figure) -> str:
@@ -72,7 +76,7 @@ def test_clusters_beyond_the_colours_have_another_marker() -> None:
     layer = shown.layers["features.conv"]
     labels = (torch.arange(N_SAMPLES) % 20).unsqueeze(0)
     many = replace(shown, layers={"features.conv": replace(layer, labels=labels)})
-    drawn = scatters(filter_figure(many, shown.anomalies[0]))
+    drawn = scatters(filter_figure(many, shown.anomalies[0], thumbnails()))
     assert [len(scatter.get_offsets()) for scatter in drawn] == [18, 18, 18, 6]
     outlines = {scatter.get_paths()[0].vertices.tobytes() for scatter in drawn}
     assert len(outlines) == 4
@@ -86,7 +90,7 @@ def test_clusters_beyond_the_colours_have_another_marker() -> None:
 
 def test_the_title_has_the_numbers_and_the_criteria() -> None:
     shown = report()
-    title = texts(filter_figure(shown, shown.anomalies[0]))
+    title = texts(filter_figure(shown, shown.anomalies[0], thumbnails()))
     assert "features.conv, channel 0" in title
     assert "K = 5, CH = 10; cluster sizes 30 27 1 1 1" in title
     assert "3 of 5 clusters have at most 1 samples (0.6 > 0.2)" in title
@@ -98,12 +102,12 @@ def test_the_title_has_the_numbers_and_the_criteria() -> None:
 def test_the_title_names_the_filter_behind_a_map() -> None:
     shown = report()
     behind = replace(shown.anomalies[0], source_layer="stem", source_channel=7)
-    assert "channel 0  (filter 7 of stem)" in texts(filter_figure(shown, behind))
+    assert "channel 0  (filter 7 of stem)" in texts(filter_figure(shown, behind, thumbnails()))
 
 
 def test_a_criterion_that_is_off_says_so() -> None:
     shown = report(criteria=AnomalyCriteria.paper(2), small_cluster_limit=5)
-    assert texts(filter_figure(shown, shown.anomalies[0])).count("no limit") == 3
+    assert texts(filter_figure(shown, shown.anomalies[0], thumbnails())).count("no limit") == 3
 
 
 def test_outlier_images_stand_beside_farthest_first() -> None:
@@ -132,17 +136,10 @@ def test_of_many_outliers_some_are_shown() -> None:
     assert "12 of 20 outliers, farthest first; label" in texts(figure)
 
 
-def test_without_images_the_clusters_stand_alone() -> None:
-    shown = report()
-    figure = filter_figure(shown, shown.anomalies[0])
-    assert len(figure.artists) == len(numbered(figure)) == 0
-    assert len(rings(figure).get_offsets()) == 3
-
-
 def test_a_report_without_points_says_what_to_do() -> None:
     read = AnomalyReport.from_dict(report().to_dict())
     with pytest.raises(ValueError, match=r"no points to draw.*include_samples=True"):
-        filter_figure(read, read.anomalies[0])
+        filter_figure(read, read.anomalies[0], thumbnails())
 
 
 def test_most_anomalous_stands_out_most_from_its_layer() -> None:
@@ -169,3 +166,35 @@ def test_a_filter_that_is_flagged_twice_makes_room_for_others() -> None:
     assert order == [0, 2, 2, 1]
     assert len(most_anomalous(crowded, 2)) == 2
     assert most_anomalous(crowded, 0) == []
+
+
+def test_most_isolated_first_with_the_number_of_filters() -> None:
+    figure = isolated_samples_figure(report(), thumbnails())
+    tiles = shown_tiles(figure)
+    assert tiles.captions == ["#3  ×3\n1", "#4  ×1\n0", "#5  ×1\n1", "#17  ×1\n1"]
+    levels = [int(image.max()) for image in tiles.images]
+    assert levels == [round(255 * sample / N_SAMPLES) for sample in (3, 4, 5, 17)]
+    heading = "\n".join(text.get_text() for text in figure.texts)
+    assert "4 of 4 outlier samples of 3 anomaly filters" in heading
+
+
+def test_as_many_as_asked_for() -> None:
+    figure = isolated_samples_figure(report(), thumbnails(), n_samples=2)
+    assert len(shown_tiles(figure).images) == 2
+    assert "2 of 4 outlier samples" in "\n".join(text.get_text() for text in figure.texts)
+
+
+def test_rows_make_room_for_themselves() -> None:
+    anomaly = replace(report().anomalies[0], outliers=list(range(20)))
+    many = isolated_samples_figure(report(anomalies=[anomaly]), thumbnails())
+    few = isolated_samples_figure(report(), thumbnails())
+    assert many.get_size_inches()[1] - few.get_size_inches()[1] == pytest.approx(2 * 1.3)
+    for figure in (many, few):
+        pixels = render(figure)
+        lowest = np.flatnonzero((pixels < 128).any((1, 2)))[-1]
+        assert 0 < len(pixels) - lowest < 60
+
+
+def test_nothing_to_draw_is_an_error() -> None:
+    with pytest.raises(ValueError, match="no flagged filter isolates a sample"):
+        isolated_samples_figure(report(anomalies=[]), thumbnails())

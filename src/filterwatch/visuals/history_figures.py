@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from filterwatch.visuals.figures import (
+from filterwatch.visuals.drawing import (
     COLORS,
     GRID,
     INK,
@@ -23,17 +24,58 @@ from filterwatch.visuals.figures import (
 )
 
 # Epoch and value of one metric, in order.
-Curve = Sequence[tuple[int, float]]
+Curve = list[tuple[int, float]]
 
 _LABELLED_ROWS = 48
 
 
-def layers_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draw the number of anomaly filters of each layer (down) in each epoch (across).
+@dataclass
+class Curves:
+    """What a module logged that shows overfitting: metrics with "loss" or "acc" in their name."""
 
-    Args:
-        history: The callback's history, at least one entry.
-    """
+    by_metric: dict[str, Curve] = field(default_factory=dict)
+
+    @property
+    def loss(self) -> dict[str, Curve]:
+        """The losses."""
+        return {name: curve for name, curve in self.by_metric.items() if "loss" in name.lower()}
+
+    @property
+    def accuracy(self) -> dict[str, Curve]:
+        """The accuracies."""
+        return {name: curve for name, curve in self.by_metric.items() if name not in self.loss}
+
+    def add(self, epoch: int, metrics: Mapping[str, float]) -> None:
+        """Add an epoch's values; those of single steps are left out, and so is what repeats."""
+        for name, value in metrics.items():
+            repeats = name.endswith("_epoch") and name.removesuffix("_epoch") in metrics
+            is_shown = "loss" in name.lower() or "acc" in name.lower()
+            if is_shown and not repeats and not name.endswith("_step"):
+                self.by_metric.setdefault(name, []).append((epoch, value))
+
+    def keep_before(self, epoch: int) -> None:
+        """Forget an epoch and those after it."""
+        kept = {
+            name: [point for point in curve if point[0] < epoch]
+            for name, curve in self.by_metric.items()
+        }
+        self.by_metric = {name: curve for name, curve in kept.items() if curve}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the curves for a checkpoint; nothing where there are none."""
+        curves = {name: list(curve) for name, curve in self.by_metric.items()}
+        return {"curves": curves} if curves else {}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned; what is missing there starts anew."""
+        self.by_metric = {
+            name: [(epoch, value) for epoch, value in curve]
+            for name, curve in state_dict.get("curves", {}).items()
+        }
+
+
+def layers_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
+    """Draw a callback's history: the count of each layer (down) in each epoch (across)."""
     layers = list(dict.fromkeys(name for entry in history for name in entry["by_layer"]))
     counts = np.array(
         [[entry["by_layer"].get(layer, np.nan) for entry in history] for layer in layers]
@@ -81,10 +123,7 @@ def training_figure(
 ) -> Figure:
     """Draw accuracy and loss above, the number of anomaly filters below (paper, figure 4).
 
-    Args:
-        history: The callback's history, at least one entry.
-        accuracy: Curves of accuracy by name of the metric; may be empty.
-        loss: Curves of loss likewise. A vertical line marks the minimum of a validation loss.
+    A vertical line marks the minimum of a validation loss. Curves go by the names of metrics.
     """
     with drawing():
         if accuracy or loss:
