@@ -39,7 +39,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 import filterwatch
 from filterwatch import AnomalyCriteria, AnomalyReport, MaskFilters, StopTraining
-from filterwatch.actions import FlaggedFilter, Watch
+from filterwatch.actions import FlaggedFilter, RunningFit
 from filterwatch.callbacks import AnomalyFilterCallback
 from filterwatch.datamodules import CIFAR10DataModule, ImageFolderDataModule
 from filterwatch.models import ImageClassifier
@@ -63,10 +63,10 @@ class RandomMasks(MaskFilters):
         self._seed = seed
 
     def choose(
-        self, flagged: Sequence[FlaggedFilter], report: AnomalyReport, watch: Watch
+        self, flagged: Sequence[FlaggedFilter], report: AnomalyReport, fit: RunningFit
     ) -> list[tuple[str, int]]:
         assert self.masks is not None
-        epoch = watch.history[-1]["epoch"]
+        epoch = fit.history[-1]["epoch"]
         excluded = {entry.filter for entry in flagged} | set(self.masks.filters)
         generator = torch.Generator().manual_seed(self._seed * 2**20 + epoch)
         chosen: list[tuple[str, int]] = []
@@ -240,7 +240,7 @@ def _action(arm: str, seed: int, arguments: argparse.Namespace) -> MaskFilters |
     if arm in ("none", "weight_decay"):
         return None
     if arm != "random":
-        return MaskFilters(verify=arm == "verified", criteria=CRITERIA, seed=seed, **MASKING)
+        return MaskFilters(verify=arm == "verified", criteria=CRITERIA, **MASKING)
     path = _cell_path(arguments, "masks", seed)
     if not path.exists():
         raise SystemExit(f"the arm random masks as many filters as masks does: run {path} first")

@@ -63,8 +63,8 @@ def check_seed(value: object) -> None:
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
     """Raise ``ValueError`` unless ``value`` is one of the choices."""
     if value not in choices:
-        shown = " or ".join(map(repr, choices))
-        raise ValueError(f"{name}={value!r} is unknown: pass {shown}")
+        shown = ", ".join(map(repr, choices[:-1]))
+        raise ValueError(f"{name}={value!r} is unknown: pass {shown} or {choices[-1]!r}")
 
 
 def check_patterns(name: str, value: object) -> None:
@@ -114,3 +114,12 @@ def check_channels(name: str, values: Sequence[float], n_channels: int, positive
     if not all(math.isfinite(value) and (value > 0 or not positive) for value in values):
         kind = "finite and above 0" if positive else "finite"
         raise ValueError(f"{name}={list(values)} is not usable: every number must be {kind}")
+
+
+def check_number(name: str, value: object, *, above: float, below: float = math.inf) -> None:
+    """Raise ``TypeError`` or ``ValueError`` unless a value is a number between two others."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not above < value < below:
+        limit = f" and below {below}" if math.isfinite(below) else ""
+        raise ValueError(f"{name} must be above {above}{limit}, got {value!r}")

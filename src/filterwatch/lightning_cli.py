@@ -14,7 +14,7 @@ from lightning.pytorch.cli import (
 # jsonargparse finds a class by its short name once the class has been imported.
 import filterwatch.datamodules
 import filterwatch.models  # noqa: F401
-from filterwatch.actions import Action, ActionList
+from filterwatch.actions import Action, checked_actions
 from filterwatch.callbacks import AnomalyFilterCallback
 
 
@@ -71,7 +71,7 @@ class FilterwatchCLI(LightningCLI):
                     f"action: trainer.callbacks has {len(watching)} AnomalyFilterCallback, and one "
                     "is to act: add one, or write the action into the one that is meant"
                 )
-            watching[0].actions = ActionList(action)
+            watching[0].actions = checked_actions(action)
         return trainer
 
     def instantiate_classes(self) -> None:

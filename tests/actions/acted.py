@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from filterwatch import AnomalyReport, MaskFilters
-from filterwatch.actions import FlaggedFilter, Watch
+from filterwatch.actions import FlaggedFilter, RunningFit
 from filterwatch.callbacks import AnomalyFilterCallback
 from filterwatch.detection import AnomalyCriteria
 
@@ -78,9 +78,9 @@ class MaskThese(MaskFilters):
         self.plan = dict(plan)
 
     def choose(
-        self, flagged: Sequence[FlaggedFilter], report: AnomalyReport, watch: Watch
+        self, flagged: Sequence[FlaggedFilter], report: AnomalyReport, fit: RunningFit
     ) -> list[Filter]:
-        return list(self.plan.get(watch.history[-1]["epoch"], []))
+        return list(self.plan.get(fit.history[-1]["epoch"], []))
 
 
 class EachStep(Callback):

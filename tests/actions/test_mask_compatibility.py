@@ -13,7 +13,6 @@ from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy
 from torch import Tensor
 
 from filterwatch import MaskFilters, StopTraining
-from filterwatch.actions.compatibility import refuse_for_masking
 
 IMAGES = dataset().tensors[0]
 FILTERS = [("network.0", 1), ("network.4", 5)]
@@ -153,7 +152,7 @@ def test_sharded_parameters_are_refused(strategy: Any) -> None:
     """Made without their constructors, which want a GPU."""
     sharded: Any = type("Sharded", (), {"strategy": strategy.__new__(strategy), "callbacks": []})
     with pytest.raises(ValueError, match=f"cannot work with {strategy.__name__}"):
-        refuse_for_masking(sharded)
+        MaskFilters().check(sharded)
 
 
 def test_a_fit_refused_has_not_touched_the_module() -> None:

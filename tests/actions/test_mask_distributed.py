@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer, seed_everythin
 from torch import Tensor
 
 from filterwatch import MaskFilters, StopTraining
-from filterwatch.actions import Watch
+from filterwatch.actions import RunningFit
 from filterwatch.detection import AnomalyCriteria
 from two_processes import TwoProcesses
 
@@ -30,9 +30,9 @@ class Disagreeing(MaskFilters):
 class StopOnSecond(StopTraining):
     """Only the second process finds a reason, in epoch 2."""
 
-    def judge(self, watch: Watch, report: Any, epoch: int) -> None:
-        self.rank, self.epoch = watch.trainer.global_rank, epoch
-        super().judge(watch, report, epoch)
+    def judge(self, fit: RunningFit, report: Any, epoch: int) -> None:
+        self.rank, self.epoch = fit.trainer.global_rank, epoch
+        super().judge(fit, report, epoch)
 
     def reason_to_stop(self, history: Any) -> str | None:
         return "enough" if self.rank == 1 and self.epoch == 2 else None
@@ -102,7 +102,7 @@ class Elsewhere:
 
 def decide(trainer: Any, decision: Any) -> Any:
     unused: Any = None
-    return Watch(trainer, unused, [], unused, False, unused, unused, []).decide(decision)
+    return RunningFit(trainer, unused, [], unused, False, unused, unused, []).decide(decision)
 
 
 def fail() -> str:

@@ -82,7 +82,7 @@ class Manual(Smooth):
         optimizer.zero_grad()
         self.manual_backward(self.loss(batch))
         if self.callback[0] is not None:
-            self.callback[0].actions.on_before_step(optimizer)
+            self.callback[0].actions[0].on_before_step(optimizer)
         norm = nn.utils.clip_grad_norm_(self.parameters(), 0.5)
         self.norms.append((float(norm), float(self.masked_gradients().norm())))
         optimizer.step()
@@ -93,7 +93,7 @@ def test_clipping_by_hand_counts_them_unless_they_are_cleared_before(cleared: bo
     callback = masking()
     module = Manual(callback if cleared else None)
     fit(callback, module=module, max_epochs=3)
-    assert callback.actions.masks.filters == [MASKED]
+    assert callback.actions[0].masks.filters == [MASKED]
     shares = [masked for _, masked in module.norms[4:]]
     assert (max(shares) == 0) == cleared
     # The masks hold in either case.

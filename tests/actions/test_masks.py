@@ -13,8 +13,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from filterwatch.actions.masks import FilterMasks
-from filterwatch.actions.tensors import named_tensors
-from filterwatch.actions.wiring import Filter, trace_wiring
+from filterwatch.actions.wiring import Filter, named_tensors, trace_wiring
 
 IMAGES = dataset().tensors[0]
 FILTERS: list[Filter] = [("network.0", 1), ("network.4", 0), ("network.4", 5)]

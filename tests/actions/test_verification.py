@@ -75,9 +75,7 @@ def test_each_candidate_is_tried_on_top_of_those_accepted() -> None:
 def test_the_random_filter_is_of_the_layer_unflagged_and_repeats() -> None:
     first = verified()[0]
     again = verified()[0]
-    other = verified(seed=1)[0]
     assert first.history == again.history
-    assert first.history != other.history
     for event in first.history:
         if event["epoch"] == 0 and event["random_channel"] is not None:
             assert event["random_loss_change"] is not None

@@ -178,7 +178,7 @@ def test_tied_weights_are_silenced_with_every_bias() -> None:
 
     model = Functional(forward, one=nn.Conv2d(3, 4, 3), two=nn.Conv2d(3, 4, 3))
     model.two.weight = model.one.weight
-    (layer,) = wiring(shaken(model)).layers()
+    (layer,) = wiring(shaken(model)).layers
     silenced = [name for name, _ in names(model, layer, 1)]
     assert {"one.bias", "two.bias"} < set(silenced)
     assert (values_behind(model, layer, "F.relu") == 0).all()

@@ -9,19 +9,22 @@ from typing import Any, TypeVar
 
 from lightning.pytorch import LightningModule, Trainer
 from rich.console import RenderableType
+from torch import Tensor
 from torch.optim import Optimizer
 
+from filterwatch._failures import first_process_outcome
 from filterwatch.actions.masks import FilterMasks
 from filterwatch.detection import AnomalyReport
 from filterwatch.observing import undisturbed
 
 T = TypeVar("T")
 Step = Callable[[LightningModule, Any], Any]
+LossStep = Callable[[LightningModule, Any], Tensor]
 
 
 @dataclass(frozen=True)
-class Watch:
-    """What an action gets to see of a fit.
+class RunningFit:
+    """What an action gets to see of the fit that is running.
 
     Attributes:
         trainer: The Trainer.
@@ -50,28 +53,8 @@ class Watch:
             return self.run(batch, self.probe_step)
 
     def decide(self, decision: Callable[[], T]) -> T:
-        """Make a decision on every process, and return the first one's on each.
-
-        Processes may round differently, and what they do to a network must be the same. No process
-        skips the exchange, whatever happened to it: the others would wait for ever.
-
-        Raises:
-            Exception: If the decision failed in the first process.
-        """
-        outcome: T | Exception
-        try:
-            outcome = decision()
-        except Exception as error:
-            outcome = error
-        if self.trainer.world_size > 1:
-            failed = isinstance(outcome, Exception)
-            sent: Any = f"{type(outcome).__name__}: {outcome}" if failed else outcome
-            failed, sent = self.trainer.strategy.broadcast((failed, sent))
-            if not self.trainer.is_global_zero:
-                outcome = RuntimeError(sent) if failed else sent
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+        """Make a decision on every process, and return the first one's, or raise its error."""
+        return first_process_outcome(self.trainer, decision)
 
 
 class Action(ABC):
@@ -80,40 +63,28 @@ class Action(ABC):
     An action of one's own overrides `judge`; the other methods do nothing unless overridden::
 
         class HalveLearningRate(Action):
-            def judge(self, watch, report, epoch):
+            def judge(self, fit, report, epoch):
                 if report.count > 100:
-                    for group in watch.trainer.optimizers[0].param_groups:
+                    for group in fit.trainer.optimizers[0].param_groups:
                         group["lr"] /= 2
 
     With several processes, every one of them calls `judge` with the same report and history.
     """
 
     @abstractmethod
-    def judge(self, watch: Watch, report: AnomalyReport, epoch: int) -> None:
-        """Decide what to do: called at the end of each epoch with a probe, behind it.
+    def judge(self, fit: RunningFit, report: AnomalyReport, epoch: int) -> None:
+        """Decide what to do about the report of an epoch's probe, at the epoch's end.
 
-        Args:
-            watch: The fit.
-            report: What the probe found. Masked filters are in it as they would be unmasked.
-            epoch: The epoch.
+        Masked filters are in the report as they would be unmasked.
         """
 
     def check(self, trainer: Trainer) -> None:
-        """Refuse a Trainer that the action cannot work with, when a fit is set up.
+        """Raise ``ValueError`` for a Trainer that the action cannot work with, before a fit."""
 
-        Raises:
-            ValueError: With the reason and the remedy.
-        """
+    def start(self, fit: RunningFit, *, resumed: bool) -> None:
+        """Prepare, when training starts; ``resumed`` if `load_state_dict` was called for it."""
 
-    def start(self, watch: Watch, *, resumed: bool) -> None:
-        """Prepare, when training starts.
-
-        Args:
-            watch: The fit, with the probe taken.
-            resumed: Whether `load_state_dict` was called for this fit.
-        """
-
-    def on_epoch_start(self, watch: Watch) -> None:
+    def on_epoch_start(self, fit: RunningFit) -> None:
         """Carry out what was decided at the end of the epoch before."""
 
     def on_before_step(self, optimizer: Optimizer) -> None:

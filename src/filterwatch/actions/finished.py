@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable
-from types import TracebackType
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
 
-from filterwatch.actions.blank_images import blank_images
-from filterwatch.actions.flags import maps_without_filter
+from filterwatch.actions.candidates import maps_without_filter
 from filterwatch.actions.masks import FilterMasks
 from filterwatch.actions.wiring import Filter, Wiring, trace_wiring
-from filterwatch.detection.report import AnomalyReport
-from filterwatch.observing import Forward
+from filterwatch.detection import AnomalyReport
+from filterwatch.observing import Forward, undisturbed
+
+# Sides of blank images to try first: ImageNet's, then the smaller data sets'.
+_USUAL_SIDES = (224, 32, 28, 64, 96, 128, 299, 16, 8)
+_LARGEST_SIDE = 640
 
 
-class MaskedFilters(FilterMasks):
+class MaskedFilters(FilterMasks, AbstractContextManager["MaskedFilters"]):
     """Filters masked by `mask_filters`; leaving its ``with`` block gives them back.
 
     Pass it to ``detect_anomaly_filters(masks=…)`` to have them judged as they would be unmasked.
@@ -36,15 +41,7 @@ class MaskedFilters(FilterMasks):
         for filter_ in reversed(self.filters):
             self.release(filter_)
 
-    def __enter__(self) -> MaskedFilters:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.remove()
 
 
@@ -88,10 +85,10 @@ def mask_filters(
         if obstacle is None:
             continue
         layer, index = filter_
-        if report is None or layer not in wiring.layers():
+        if report is None or layer not in wiring.layers:
             raise ValueError(
                 f"filter {index} of {layer!r} cannot be masked: {obstacle}. Filters are named as "
-                f"(module name, index); the convolutions are {', '.join(wiring.layers())}"
+                f"(module name, index); the convolutions are {', '.join(wiring.layers)}"
             )
         masks.unmaskable[filter_] = obstacle
     for filter_ in wanted:
@@ -100,28 +97,6 @@ def mask_filters(
     if report is not None:
         _warn_about(masks, report)
     return masks
-
-
-def _trace(model: nn.Module, images: Any, forward: Forward | None) -> Wiring:
-    if images is not None:
-        return trace_wiring(model, images, forward=forward)
-    problem: Exception | None = None
-    for blank in blank_images(model):
-        outcome = _attempt(model, blank, forward)
-        if isinstance(outcome, Wiring):
-            return outcome
-        problem = problem or outcome
-    raise ValueError(
-        f"{type(model).__name__} took no blank images of any square size ({problem}): pass one or "
-        "two images that it takes as images=…"
-    ) from problem
-
-
-def _attempt(model: nn.Module, images: Any, forward: Forward | None) -> Wiring | Exception:
-    try:
-        return trace_wiring(model, images, forward=forward)
-    except Exception as error:
-        return error
 
 
 def _warn_about(masks: MaskedFilters, report: AnomalyReport) -> None:
@@ -139,3 +114,51 @@ def _warn_about(masks: MaskedFilters, report: AnomalyReport) -> None:
             f"{'; '.join(parts)}",
             stacklevel=3,
         )
+
+
+def _trace(model: nn.Module, images: Any, forward: Forward | None) -> Wiring:
+    if images is not None:
+        return trace_wiring(model, images, forward=forward)
+    problem: Exception | None = None
+    for blank in _blank_images(model):
+        outcome = _attempt(model, blank, forward)
+        if isinstance(outcome, Wiring):
+            return outcome
+        problem = problem or outcome
+    raise ValueError(
+        f"{type(model).__name__} took no blank images of any square size ({problem}): pass one or "
+        "two images that it takes as images=…"
+    ) from problem
+
+
+def _attempt(model: nn.Module, images: Any, forward: Forward | None) -> Wiring | Exception:
+    try:
+        return trace_wiring(model, images, forward=forward)
+    except Exception as error:
+        return error
+
+
+def _blank_images(model: nn.Module) -> Iterator[Tensor]:
+    """Yield blank images [2, C, H, H] that a model may take, the usual sizes first.
+
+    Of the other sizes, up to 640, only those are yielded that pass through a model whose tensors
+    have shapes and no values, which costs next to nothing.
+    """
+    first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
+    channels = 3 if first is None else first.in_channels
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    for side in dict.fromkeys((*_USUAL_SIDES, *range(4, _LARGEST_SIDE + 1))):
+        shape = (2, channels, side, side)
+        if side in _USUAL_SIDES or _fits(model, shape, dtype):
+            yield torch.zeros(shape, dtype=dtype)
+
+
+def _fits(model: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> bool:
+    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    shapes = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
+    try:
+        with undisturbed(model):
+            functional_call(model, shapes, (torch.zeros(shape, dtype=dtype, device="meta"),))
+    except Exception:
+        return False
+    return True

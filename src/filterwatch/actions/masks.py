@@ -1,25 +1,34 @@
-"""`FilterMasks`: the filters of a model that are silenced now, and what they were before."""
+"""`FilterMasks`: the filters of a model that are silenced now, and what they were before.
+
+Of an optimizer's state, what has one value for each value of a parameter (Adam's moments, a
+momentum buffer) can be given back for one filter. What is one number a parameter (Adam's number of
+steps) cannot.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from filterwatch.actions.optimizer_state import StateSlot, read_state, write_state
-from filterwatch.actions.tensors import ClearedSlots, Slot, clear, named_tensors, read, write
-from filterwatch.actions.wiring import Filter, FilterSlots
+from filterwatch.actions.wiring import Filter, FilterSlots, Slot, named_tensors
+
+# Parameter name, index, and the name of the optimizer's value.
+_StateSlot = tuple[str, int, str]
+_AnySlot = TypeVar("_AnySlot", Slot, _StateSlot)
 
 
 @dataclass(frozen=True)
 class _Mask:
     slots: FilterSlots
     values: dict[Slot, Tensor]
-    optimizer_values: list[dict[StateSlot, Tensor]]
+    optimizer_values: list[dict[_StateSlot, Tensor]]
 
 
 class FilterMasks:
@@ -28,15 +37,13 @@ class FilterMasks:
     A silenced filter's weights and bias, and scale and shift of the normalization channels behind
     it, are zero, so that it puts out exactly zero there. Nothing is added to the model: its
     ``state_dict`` keeps its keys, and whoever loads it gets the masked network.
-
-    Args:
-        model: The network whose filters are named.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self._masks: dict[Filter, _Mask] = {}
-        self._cleared = ClearedSlots({}, [])
+        # For each parameter with silenced slots their indices: one operation clears them all.
+        self._silenced: list[tuple[Tensor, Tensor]] = []
 
     @property
     def filters(self) -> list[Filter]:
@@ -46,50 +53,49 @@ class FilterMasks:
     def mask(
         self, filter_: Filter, slots: FilterSlots, optimizers: Sequence[Optimizer] = ()
     ) -> None:
-        """Silence a filter, and keep what it was.
-
-        Args:
-            filter_: The filter.
-            slots: Where it is.
-            optimizers: Those whose elementwise state is to be kept too.
-        """
+        """Silence a filter, and keep what it and the optimizers' elementwise state of it were."""
         if filter_ in self._masks:
             return
-        tensors = self._tensors
-        values = read(tensors, (*slots.silenced, *slots.statistics))
-        states = [read_state(optimizer, tensors, slots.silenced) for optimizer in optimizers]
+        tensors = named_tensors(self.model)
+        values = _copies(_views(tensors, (*slots.silenced, *slots.statistics)))
+        states = [_copies(_state_views(each, tensors, slots.silenced)) for each in optimizers]
         self._masks[filter_] = _Mask(slots, values, states)
-        clear(tensors, slots.silenced)
-        self._refresh()
+        _fill(_views(tensors, slots.silenced), {})
+        self._gather_silenced()
 
     def release(self, filter_: Filter, optimizers: Sequence[Optimizer] = ()) -> None:
         """Give a filter back: its weights, the normalization behind it, its optimizer state."""
-        mask, tensors = self._masks.pop(filter_), self._tensors
-        write(tensors, mask.values)
+        mask, tensors = self._masks.pop(filter_), named_tensors(self.model)
+        _fill(_views(tensors, mask.values), mask.values)
         kept = [*mask.optimizer_values, *[{}] * len(optimizers)]
         for optimizer, values in zip(optimizers, kept, strict=False):
-            write_state(optimizer, tensors, mask.slots.silenced, values)
-        self._refresh()
+            _fill(_state_views(optimizer, tensors, mask.slots.silenced), values)
+        self._gather_silenced()
 
+    @torch.no_grad()
     def enforce(self, optimizer: Optimizer) -> None:
         """Silence again what an optimizer's step has moved: momentum and weight decay do."""
-        self._cleared.clear_values(_parameters(optimizer))
+        for parameter, indices in self._silenced_in(optimizer):
+            parameter.index_fill_(0, indices, 0)
 
+    @torch.no_grad()
     def clear_gradients(self, optimizer: Optimizer) -> None:
         """Keep silenced filters out of an optimizer's step, and of the norm that clips it."""
-        self._cleared.clear_gradients(_parameters(optimizer))
+        for parameter, indices in self._silenced_in(optimizer):
+            if parameter.grad is not None:
+                parameter.grad.index_fill_(0, indices, 0)
 
     @contextmanager
     def lifted(self) -> Iterator[None]:
         """Hold the model as it would be without any of the masks, and put them back bit by bit."""
-        tensors = self._tensors
-        masked = read(tensors, [slot for mask in self._masks.values() for slot in mask.values])
+        values = {slot: v for mask in self._masks.values() for slot, v in mask.values.items()}
+        views = _views(named_tensors(self.model), values)
+        masked = _copies(views)
         try:
-            for mask in self._masks.values():
-                write(tensors, mask.values)
+            _fill(views, values)
             yield
         finally:
-            write(tensors, masked)
+            _fill(views, masked)
 
     def state_dict(self) -> list[dict[str, Any]]:
         """Return the masks as plain lists, numbers, strings and tensors."""
@@ -109,16 +115,15 @@ class FilterMasks:
         ]
 
     def load_state_dict(self, state: Sequence[dict[str, Any]]) -> list[Filter]:
-        """Take over masks that `state_dict` returned, on a model whose weights have them.
-
-        Returns:
-            Those that could not be taken over, because the model has no such filter any more.
-        """
-        lost, tensors = [], self._tensors
+        """Take over masks that `state_dict` returned; return those that the model has no more."""
+        lost, tensors = [], named_tensors(self.model)
         for entry in state:
             filter_ = (entry["layer"], entry["channel"])
             mask = _Mask(
-                FilterSlots(_slots(entry["silenced"]), _slots(entry["statistics"])),
+                FilterSlots(
+                    tuple((name, index) for name, index in entry["silenced"]),
+                    tuple((name, index) for name, index in entry["statistics"]),
+                ),
                 {(name, index): value for name, index, value in entry["values"]},
                 [
                     {(name, index, key): value for name, index, key, value in values}
@@ -127,31 +132,59 @@ class FilterMasks:
             )
             if all(_fits(tensors, slot, value) for slot, value in mask.values.items()):
                 self._masks[filter_] = mask
-                clear(tensors, mask.slots.silenced)
+                _fill(_views(tensors, mask.slots.silenced), {})
             else:
                 lost.append(filter_)
-        self._refresh()
+        self._gather_silenced()
         return lost
 
-    @property
-    def _tensors(self) -> dict[str, Tensor]:
-        # Looked up anew: moving a model to another device replaces its buffers.
-        return named_tensors(self.model)
+    def _gather_silenced(self) -> None:
+        tensors = named_tensors(self.model)
+        chosen: dict[str, list[int]] = defaultdict(list)
+        for mask in self._masks.values():
+            for name, index in mask.slots.silenced:
+                if isinstance(tensors[name], nn.Parameter):
+                    chosen[name].append(index)
+        self._silenced = [
+            (tensors[name], torch.tensor(sorted(indices), device=tensors[name].device))
+            for name, indices in chosen.items()
+        ]
 
-    def _refresh(self) -> None:
-        silenced = (slot for mask in self._masks.values() for slot in mask.slots.silenced)
-        self._cleared = ClearedSlots(self._tensors, silenced)
+    def _silenced_in(self, optimizer: Optimizer) -> Iterator[tuple[Tensor, Tensor]]:
+        own = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        return (entry for entry in self._silenced if id(entry[0]) in own)
+
+
+def _views(tensors: Mapping[str, Tensor], slots: Iterable[Slot]) -> dict[Slot, Tensor]:
+    return {(name, index): tensors[name].detach()[index] for name, index in slots}
+
+
+def _state_views(
+    optimizer: Optimizer, tensors: Mapping[str, Tensor], slots: Iterable[Slot]
+) -> dict[_StateSlot, Tensor]:
+    return {
+        (name, index, key): value[index]
+        for name, index in slots
+        for key, value in optimizer.state.get(tensors[name], {}).items()
+        if isinstance(value, Tensor) and value.shape == tensors[name].shape
+    }
+
+
+def _copies(views: Mapping[_AnySlot, Tensor]) -> dict[_AnySlot, Tensor]:
+    return {slot: view.clone() for slot, view in views.items()}
+
+
+@torch.no_grad()
+def _fill(views: Mapping[_AnySlot, Tensor], values: Mapping[_AnySlot, Tensor]) -> None:
+    """Put values into their slots; what has none starts anew, from zero."""
+    for slot, view in views.items():
+        if slot in values:
+            view.copy_(values[slot])
+        else:
+            view.zero_()
 
 
 def _fits(tensors: Mapping[str, Tensor], slot: Slot, value: Tensor) -> bool:
     name, index = slot
     tensor = tensors.get(name)
     return tensor is not None and index < len(tensor) and tensor[index].shape == value.shape
-
-
-def _slots(entries: Sequence[Sequence[Any]]) -> tuple[Slot, ...]:
-    return tuple((name, index) for name, index in entries)
-
-
-def _parameters(optimizer: Optimizer) -> Iterator[Tensor]:
-    return (parameter for group in optimizer.param_groups for parameter in group["params"])

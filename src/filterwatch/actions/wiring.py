@@ -8,14 +8,13 @@ concatenation, and in several normalizations at once (DenseNet).
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
 
-from filterwatch.actions.tensors import Slot, named_tensors
 from filterwatch.observing import (
     Forward,
     Operation,
@@ -28,6 +27,14 @@ from filterwatch.observing import (
 
 # A convolution's module name and the index of one of its filters.
 Filter = tuple[str, int]
+# One entry along the first dimension of a parameter or buffer, by name.
+Slot = tuple[str, int]
+
+
+def named_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return a model's parameters and buffers by the names they have when nothing is compiled."""
+    tensors = [*model.named_parameters(), *model.named_buffers()]
+    return {eager_name(name): tensor for name, tensor in tensors}
 
 
 @dataclass(frozen=True)
@@ -49,20 +56,17 @@ class Wiring:
     """The filters of a model, as one forward pass showed them.
 
     Attributes:
-        slots: Where each filter is; one without an entry in `obstacles` can be masked.
-        obstacles: Why a filter cannot be silenced without touching another.
+        slots: Where each filter is that can be masked.
+        obstacles: Why each other one cannot be silenced alone.
     """
 
     slots: dict[Filter, FilterSlots] = field(default_factory=dict)
     obstacles: dict[Filter, str] = field(default_factory=dict)
 
-    def n_filters(self, layer: str) -> int:
-        """Return how many filters a convolution has."""
-        return sum(name == layer for name, _ in [*self.slots, *self.obstacles])
-
-    def layers(self) -> list[str]:
-        """Return the names of the convolutions, in forward order."""
-        return list(dict.fromkeys(name for name, _ in [*self.slots, *self.obstacles]))
+    @property
+    def layers(self) -> Counter[str]:
+        """The number of filters of each convolution."""
+        return Counter(layer for layer, _ in [*self.slots, *self.obstacles])
 
     def obstacle(self, filter_: Filter) -> str | None:
         """Return why a filter cannot be masked, or ``None`` if it can."""
@@ -71,21 +75,25 @@ class Wiring:
         return self.obstacles.get(filter_, "no such filter took part in the forward pass")
 
 
-def trace_wiring(
-    model: nn.Module, batch: Any, *, forward: Forward | None = None, seed: int = 0
-) -> Wiring:
+def trace_wiring(model: nn.Module, batch: Any, *, forward: Forward | None = None) -> Wiring:
     """Find what every convolution filter of a model consists of, in one forward pass.
 
-    Args:
-        model: The network. It comes back exactly as it went in.
-        batch: Images [B, C, H, W], or whatever ``forward`` takes; one or two samples are enough.
-        forward: How a batch goes through the model. Default: its images, on the model's device.
-        seed: Seed of the global random state during the pass, which is restored behind it.
+    One or two samples are enough. The model comes back exactly as it went in.
     """
     trace = _Trace(model)
-    with undisturbed(model, seed=seed), observed(model, trace.record, trace.provenance):
+    with undisturbed(model), observed(model, trace.record, trace.provenance):
         (forward or default_forward(model))(batch)
     return trace.wiring()
+
+
+@dataclass(frozen=True)
+class _Channel:
+    """A channel of a normalization layer; two calls of a module have the same ones."""
+
+    layer: str = field(compare=False)
+    index: int
+    affine: tuple[Slot, ...]
+    statistics: tuple[Slot, ...]
 
 
 class _Trace:
@@ -96,7 +104,7 @@ class _Trace:
         self._names = {id(tensor): name for name, tensor in self._tensors.items()}
         self._own: dict[Filter, dict[Slot, None]] = defaultdict(dict)
         self._obstacles: dict[Filter, str] = {}
-        # Tensors of a normalization channel -> the filters that feed it, None for anything else.
+        # The filters that feed a normalization channel, None for anything else.
         self._fed: dict[_Channel, set[Filter | None]] = defaultdict(set)
 
     def record(self, operation: Operation) -> None:
@@ -111,8 +119,9 @@ class _Trace:
         behind: dict[Filter, list[_Channel]] = defaultdict(list)
         obstacles = dict(self._obstacles)
         for channel, feeding in self._fed.items():
-            for filter_ in feeding - {None}:
-                assert filter_ is not None
+            for filter_ in feeding:
+                if filter_ is None:
+                    continue
                 behind[filter_].append(channel)
                 if len(feeding) > 1:
                     obstacles[filter_] = (
@@ -133,10 +142,9 @@ class _Trace:
 
     def _record_filters(self, owner: str, operation: Operation) -> None:
         weight, bias = operation.args[1], operation.args[2] if len(operation.args) > 2 else None
-        module = self._modules[operation.module_name]
-        names = [self._name(weight, module, "weight")]
+        names = [self._name(weight, operation, "weight")]
         if bias is not None:
-            names.append(self._name(bias, module, "bias"))
+            names.append(self._name(bias, operation, "bias"))
         reason = None
         if None in names:
             reason = "its weights are computed from other parameters"
@@ -154,10 +162,9 @@ class _Trace:
         if not self.provenance.tracks(maps):
             return
         affine, statistics, axis = _normalization_arguments(operation.args)
-        module = self._modules[operation.module_name]
         roles = ("weight", "bias", "running_mean", "running_var")
         *affine_names, mean_name, variance_name = (
-            self._name(tensor, module, role)
+            self._name(tensor, operation, role)
             for tensor, role in zip((*affine, *statistics), roles, strict=True)
         )
         names = [name for name in affine_names if name is not None]
@@ -179,26 +186,17 @@ class _Trace:
             )
             self._fed[channel].add(source)
 
-    def _name(self, tensor: Tensor | None, module: nn.Module, role: str) -> str | None:
+    def _name(self, tensor: Tensor | None, operation: Operation, role: str) -> str | None:
         """Return the name of a parameter or buffer that an operator was given."""
         if tensor is None:
             return None
         name = self._names.get(id(tensor))
         if name is None:
             # Mixed precision hands operators a copy in another type.
+            module = self._modules[operation.module_name]
             own = module._parameters.get(role, module._buffers.get(role))
             name = None if own is None else self._names.get(id(own))
         return name
-
-
-@dataclass(frozen=True)
-class _Channel:
-    """A channel of a normalization layer."""
-
-    layer: str = field(compare=False)
-    index: int
-    affine: tuple[Slot, ...]
-    statistics: tuple[Slot, ...]
 
 
 def _normalization_arguments(

@@ -7,29 +7,25 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
 
-from filterwatch.actions.action import Action, Watch
-from filterwatch.actions.arguments import check_stopping_arguments
-from filterwatch.actions.rises import has_risen, smoothed
+from filterwatch._checks import check_integer, check_number
+from filterwatch.actions.action import Action, RunningFit
+from filterwatch.actions.rising import has_risen, smoothed
 from filterwatch.detection import AnomalyReport
 
 
 class StopTraining(Action):
     """Stops training when the count has risen over its minimum, and says so in one line.
 
-    The count also rises in early learning, from next to nothing, with no overfitting near; and its
-    level says nothing between runs. So what counts is its rise within a run, from ``start_epoch``
-    on: the mean over the last ``window`` probes must exceed its own minimum by a factor *and* by a
-    number of maps, in ``patience`` probes in a row. Counts jump from epoch to epoch, by a third and
-    more: the defaults keep that from stopping a run. Where the count does not rise with
-    overfitting, and there are such runs, nothing is stopped.
+    The count's mean over ``window`` probes must exceed its own minimum by a factor *and* by a
+    number of maps. Counts jump from epoch to epoch, by a third and more: the defaults keep that
+    from stopping a run. Where the count does not rise with overfitting, and there are such runs,
+    nothing is stopped.
 
-    Works beside Lightning's ``EarlyStopping``: whichever is first stops. ``min_epochs`` of the
-    Trainer is respected.
-
-    For a rule of one's own override `reason_to_stop`.
+    Works beside Lightning's ``EarlyStopping``, and respects the Trainer's ``min_epochs``. For a
+    rule of one's own override `reason_to_stop`.
 
     Args:
-        start_epoch: First epoch whose count is looked at: one behind early learning.
+        start_epoch: First epoch whose count is looked at: the count also rises in early learning.
         rise: The factor, above 1.
         min_rise: The number of maps.
         patience: In how many probes in a row.
@@ -52,20 +48,23 @@ class StopTraining(Action):
         patience: int = 3,
         window: int = 5,
     ) -> None:
+        check_integer("start_epoch", start_epoch, 0)
+        check_number("rise", rise, above=1)
+        check_integer("min_rise", min_rise, 0)
+        check_integer("patience", patience, 1)
+        check_integer("window", window, 1)
         self.start_epoch = start_epoch
         self.rise = rise
         self.min_rise = min_rise
         self.patience = patience
         self.window = window
-        check_stopping_arguments(vars(self))
         self.stopped_epoch: int | None = None
         self.reason: str | None = None
 
     def reason_to_stop(self, history: Sequence[dict[str, Any]]) -> str | None:
         """Return why training should stop, or ``None`` if it should not: the method to override.
 
-        Args:
-            history: The probes so far, see `AnomalyFilterCallback`; the newest one last.
+        The history has the probes so far, see `AnomalyFilterCallback`; the newest one last.
         """
         watched = [entry for entry in history if entry["epoch"] >= self.start_epoch]
         counts = smoothed([entry["count"] for entry in watched], self.window)
@@ -79,29 +78,21 @@ class StopTraining(Action):
         )
 
     def epoch_to_stop(self, history: Sequence[dict[str, Any]]) -> int | None:
-        """Return the epoch at which a recorded fit would have been stopped, ``None`` if at none.
+        """Return the epoch at which a fit with such a history would have been stopped, if any."""
+        parts = (history[: end + 1] for end in range(len(history)))
+        return next((part[-1]["epoch"] for part in parts if self.reason_to_stop(part)), None)
 
-        Args:
-            history: `AnomalyFilterCallback.history` of the fit.
-        """
-        for end in range(1, len(history) + 1):
-            if self.reason_to_stop(history[:end]) is not None:
-                epoch: int = history[end - 1]["epoch"]
-                return epoch
-        return None
-
-    def judge(self, watch: Watch, report: AnomalyReport, epoch: int) -> None:
+    def judge(self, fit: RunningFit, report: AnomalyReport, epoch: int) -> None:
         """Stop training on every process if there is a reason to."""
-        reason = self.reason_to_stop(watch.history)
-        trainer = watch.trainer
-        if not trainer.strategy.reduce_boolean_decision(reason is not None, all=False):
+        reason = self.reason_to_stop(fit.history)
+        if not fit.trainer.strategy.reduce_boolean_decision(reason is not None, all=False):
             return
-        trainer.should_stop = True
+        fit.trainer.should_stop = True
         if self.stopped_epoch is None:
             self.stopped_epoch, self.reason = epoch, reason
             rank_zero_info(f"StopTraining ends training at epoch {epoch}: {reason}")
 
-    def start(self, watch: Watch, *, resumed: bool) -> None:
+    def start(self, fit: RunningFit, *, resumed: bool) -> None:
         """Forget why an earlier fit was stopped."""
         self.stopped_epoch, self.reason = None, None
 

@@ -11,7 +11,7 @@ from lightning.pytorch import Trainer
 from torch.optim import Optimizer
 
 from filterwatch import AnomalyReport, MaskFilters, StopTraining
-from filterwatch.actions import Action, ActionList, Watch
+from filterwatch.actions import Action, RunningFit, action_states, checked_actions, masks_of
 
 
 class Noting(Action):
@@ -23,20 +23,20 @@ class Noting(Action):
     def check(self, trainer: Trainer) -> None:
         self.calls.append("check")
 
-    def start(self, watch: Watch, *, resumed: bool) -> None:
+    def start(self, fit: RunningFit, *, resumed: bool) -> None:
         self.calls.append(("start", resumed))
 
-    def on_epoch_start(self, watch: Watch) -> None:
-        self.calls.append(("epoch", watch.trainer.current_epoch))
+    def on_epoch_start(self, fit: RunningFit) -> None:
+        self.calls.append(("epoch", fit.trainer.current_epoch))
 
     def on_before_step(self, optimizer: Optimizer) -> None:
         if self.calls[-1] != "step":
             self.calls.append("step")
 
-    def judge(self, watch: Watch, report: AnomalyReport, epoch: int) -> None:
-        assert report.count == watch.history[-1]["count"]
-        assert sum(len(batch[0]) for batch in watch.batches) == report.n_samples
-        logits: Any = watch.forward(watch.first_samples)
+    def judge(self, fit: RunningFit, report: AnomalyReport, epoch: int) -> None:
+        assert report.count == fit.history[-1]["count"]
+        assert sum(len(batch[0]) for batch in fit.batches) == report.n_samples
+        logits: Any = fit.forward(fit.first_samples)
         assert logits.shape == (2, 4)
         self.calls.append(("judge", epoch))
 
@@ -66,8 +66,8 @@ def test_an_action_of_ones_own_is_called_in_order() -> None:
 
 def test_the_least_that_an_action_needs() -> None:
     class HalveLearningRate(Action):
-        def judge(self, watch: Watch, report: AnomalyReport, epoch: int) -> None:
-            for group in watch.trainer.optimizers[0].param_groups:
+        def judge(self, fit: RunningFit, report: AnomalyReport, epoch: int) -> None:
+            for group in fit.trainer.optimizers[0].param_groups:
                 group["lr"] /= 2
 
     callback = watch(action=HalveLearningRate(), print_summary=True)
@@ -85,7 +85,7 @@ def test_several_act_one_after_the_other() -> None:
     assert masking.masks.filters == [("network.0", 1)]
     assert ("judge", 2) in noting.calls
     assert {"noted", "masked_filters"} <= set(fitted.callback_metrics)
-    assert callback.actions.masks is masking.masks
+    assert masks_of(callback.actions) is masking.masks
 
 
 def test_what_is_no_action() -> None:
@@ -97,16 +97,16 @@ def test_what_is_no_action() -> None:
 
 
 def test_without_actions_nothing_is_in_the_state() -> None:
-    actions = ActionList()
-    assert list(actions) == []
-    assert actions.state_dict() == {}
-    assert actions.masks is None
+    actions = checked_actions(None)
+    assert actions == []
+    assert action_states(actions) == {}
+    assert masks_of(actions) is None
     assert "actions" not in watch().state_dict()
 
 
 def test_a_failing_action_warns_and_training_goes_on() -> None:
     class Failing(Noting):
-        def judge(self, watch: Watch, report: AnomalyReport, epoch: int) -> None:
+        def judge(self, fit: RunningFit, report: AnomalyReport, epoch: int) -> None:
             raise OSError(f"disk full in epoch {epoch}")
 
     with pytest.warns(UserWarning, match="could not act in epoch 0: OSError: disk full"):

@@ -8,14 +8,14 @@ import pytest
 import torch
 
 from filterwatch import AnomalyCriteria, AnomalyFilter, AnomalyReport, LayerReport
-from filterwatch.actions.flags import (
+from filterwatch.actions.candidates import (
     FlaggedFilter,
+    comparable_filters,
     flagged_filters,
     judged_filters,
     maps_without_filter,
-    with_streaks,
+    room,
 )
-from filterwatch.actions.selection import comparable_filters, room
 from filterwatch.actions.wiring import FilterSlots, Wiring
 
 
@@ -69,7 +69,7 @@ def test_other_criteria_judge_the_clusterings_anew(report: AnomalyReport) -> Non
 
 
 def test_streaks_go_on_or_begin(report: AnomalyReport) -> None:
-    flagged = with_streaks(flagged_filters(report), {("conv", 1): 3, ("conv", 0): 7})
+    flagged = flagged_filters(report, streaks={("conv", 1): 3, ("conv", 0): 7})
     assert {filter_[1]: entry.streak for filter_, entry in flagged.items()} == {1: 4, 3: 1}
 
 

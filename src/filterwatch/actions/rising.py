@@ -16,13 +16,9 @@ def smoothed(values: Sequence[float], window: int) -> list[float]:
 def has_risen(
     values: Sequence[float], *, factor: float, amount: float = 0.0, patience: int = 1
 ) -> bool:
-    """Return whether each of the last values lies above the minimum of those up to it.
+    """Return whether each of the last ``patience`` values lies above the minimum of those up to it.
 
-    Args:
-        values: A curve, the newest value last.
-        factor: Above this times the minimum.
-        amount: And above the minimum by at least this much.
-        patience: For how many values in a row.
+    Above means more than ``factor`` times the minimum, and by at least ``amount``.
     """
     if len(values) < patience:
         return False
