@@ -10,8 +10,12 @@ import yaml
 from torchvision.transforms.v2.functional import to_pil_image
 
 from filterwatch.cli import main
-from filterwatch.datamodules import ImageDataModule, LabelledImages, MemoryImages
-from filterwatch.datamodules.downloaded import DownloadedDataModule
+from filterwatch.datamodules import (
+    DownloadedDataModule,
+    ImageDataModule,
+    LabelledImages,
+    MemoryImages,
+)
 
 ROOT = Path(__file__).parent.parent
 ALL = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "configs").rglob("*.yaml"))

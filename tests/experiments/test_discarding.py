@@ -2,7 +2,7 @@ from collections import Counter
 
 import torch
 
-from filterwatch.datamodules.sampling import seeded_generator
+from filterwatch.datamodules import seeded_generator
 from filterwatch.experiments.discarding import confusion, draw_controls, proportions
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
-from filterwatch._checks import check_flag, check_integer
+from filterwatch._checks import check_flag, check_integer, check_number
 from filterwatch.detection.arguments import check_criteria
 
 
@@ -30,15 +29,6 @@ def check_masking_arguments(arguments: Mapping[str, Any]) -> None:
         raise ValueError(f"when={when!r} is unknown: pass 'always', 'count' or 'loss'")
     if not isinstance(monitor, str) or not monitor:
         raise TypeError(f"monitor={monitor!r} is no metric's name: pass one such as 'val_loss'")
-
-
-def check_number(name: str, value: object, *, above: float, below: float = math.inf) -> None:
-    """Raise ``TypeError`` or ``ValueError`` unless a value is a number between two others."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    if not above < value < below:
-        limit = f" and below {below}" if math.isfinite(below) else ""
-        raise ValueError(f"{name} must be above {above}{limit}, got {value!r}")
 
 
 def check_stopping_arguments(arguments: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 from filterwatch.analysis.errors import InputError
 from filterwatch.analysis.images import ProbeImages
 from filterwatch.analysis.loading import LoadedModel
-from filterwatch.datamodules.dataset import ImageDataset
+from filterwatch.datamodules import ImageDataset
 from filterwatch.detection import AnomalyCriteria, AnomalyReport, detect_anomaly_filters
 from filterwatch.detection.verdicts import ProgressCallback
 

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-from filterwatch.datamodules.base import ImageDataModule, LabelledImages, Split
-from filterwatch.datamodules.sampling import seeded_generator, stratified_split
-from filterwatch.datamodules.sources import MemoryImages
+from filterwatch.datamodules.image_datamodule import ImageDataModule, LabelledImages, Split
+from filterwatch.datamodules.seeded_choices import seeded_generator, stratified_split
+from filterwatch.datamodules.stored_images import MemoryImages
 
 _TEST_SIZE = 297  # leaves 1,500 of the 1,797 images
 
@@ -28,10 +28,6 @@ class DigitsDataModule(ImageDataModule):
         val_size: Images for validation; None takes 150.
         probe_size: Images of the probe; None takes 300.
         **options: The other arguments of :class:`ImageDataModule`.
-
-    Raises:
-        TypeError: An argument has the wrong type.
-        ValueError: An argument is out of range.
 
     Example:
         >>> datamodule = DigitsDataModule(train_size=200)

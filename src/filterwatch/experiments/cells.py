@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from filterwatch.models.registry import NETWORKS
+from filterwatch.models import NETWORKS
 
 DATASETS = ("cifar10", "cifar100", "fashion_mnist")
 DATASET_TITLES = {

@@ -8,13 +8,13 @@ from typing import Any
 from filterwatch.datamodules import (
     CIFAR10DataModule,
     CIFAR100DataModule,
+    DownloadedDataModule,
     FashionMNISTDataModule,
     ImageDataModule,
     ImageFolderDataModule,
     LabelledImages,
+    Split,
 )
-from filterwatch.datamodules.base import Split
-from filterwatch.datamodules.downloaded import DownloadedDataModule
 from filterwatch.experiments.cells import REGIMES, Cell
 
 _DOWNLOADED: dict[str, type[DownloadedDataModule]] = {

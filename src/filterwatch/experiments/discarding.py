@@ -14,8 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from filterwatch.actions import mask_filters
-from filterwatch.datamodules import ImageDataset
-from filterwatch.datamodules.sampling import seeded_generator
+from filterwatch.datamodules import ImageDataset, seeded_generator
 from filterwatch.detection.criteria import AnomalyCriteria
 from filterwatch.experiments.analysis import Reading, TrainedCell, trained_cells
 from filterwatch.experiments.cache import Configuration, probe_images

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from filterwatch.experiments.cells import DATASETS, NEEDS_GPU, REGIMES, Cell
-from filterwatch.models.registry import NETWORKS
+from filterwatch.models import NETWORKS
 
 
 @dataclass(frozen=True)

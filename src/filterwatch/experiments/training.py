@@ -14,8 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor, nn
 
-from filterwatch.datamodules import ImageDataModule, ImageDataset
-from filterwatch.datamodules.sampling import seeded_generator
+from filterwatch.datamodules import ImageDataModule, ImageDataset, seeded_generator
 from filterwatch.experiments.cells import Cell
 from filterwatch.experiments.runs import UNTRAINED, RunFolder
 from filterwatch.models import ImageClassifier

@@ -8,7 +8,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
-from filterwatch.models.registry import build_network
+from filterwatch.models.networks import build_network
 
 
 class ImageClassifier(LightningModule):
@@ -84,17 +84,7 @@ class ImageClassifier(LightningModule):
         self.test_accuracy = self._accuracy()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Classify images.
-
-        Args:
-            images: ``[N, C, H, W]``, normalised as in training.
-
-        Returns:
-            Logits ``[N, num_classes]``.
-
-        Raises:
-            ValueError: If the images do not have the shape that a named network was built for.
-        """
+        """Return the logits ``[N, num_classes]`` of images ``[N, C, H, W]``, normalised before."""
         if self.image_shape is not None and images.shape[1:] != self.image_shape:
             raise ValueError(
                 f"{type(self.network).__name__} was built for images [channels, height, width] = "
