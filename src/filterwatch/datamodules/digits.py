@@ -28,13 +28,6 @@ class DigitsDataModule(ImageDataModule):
         val_size: Images for validation; None takes 150.
         probe_size: Images of the probe; None takes 300.
         **options: The other arguments of :class:`ImageDataModule`.
-
-    Example:
-        >>> datamodule = DigitsDataModule(train_size=200)
-        >>> datamodule.setup()
-        >>> images, labels = next(iter(datamodule.probe_dataloader()))
-        >>> images.shape
-        torch.Size([64, 1, 32, 32])
     """
 
     class_names = tuple("0123456789")
@@ -61,8 +54,7 @@ class DigitsDataModule(ImageDataModule):
         # 17 grey levels, from 0 to 16, over the range of a byte.
         pixels = torch.from_numpy(np.rint(digits.images * (255 / 16)).astype(np.uint8))
         labels = torch.from_numpy(digits.target.astype(np.int64))
-        test, rest = stratified_split(
-            labels, [_TEST_SIZE, len(labels) - _TEST_SIZE], seeded_generator(0)
-        )
+        sizes = [_TEST_SIZE, len(labels) - _TEST_SIZE]
+        test, rest = stratified_split(labels, sizes, seeded_generator(0))
         chosen = test if split == "test" else rest
         return LabelledImages(MemoryImages(pixels[chosen, None]), labels[chosen])

@@ -43,51 +43,36 @@ class DownloadedDataModule(ImageDataModule):
         self.archive_folder = Path(self.root, self._archive_folder)
 
     def prepare_data(self) -> None:
-        """Download and unpack what is missing.
-
-        Raises:
-            RuntimeError: The download failed; the message says what to put where by hand.
-        """
-        try:
-            self._open(train=True, download=True)
-        except (OSError, RuntimeError) as error:
-            raise RuntimeError(
-                f"{self.dataset_class.__name__} is not in {self.root!r} and could not be "
-                f"downloaded ({error}).\n{self._by_hand()}"
-            ) from error
+        """Download and unpack what is missing."""
+        self._open(train=True, download=True)
 
     def load_split(self, split: Split) -> LabelledImages | None:
-        """Read the images of ``split``.
-
-        Raises:
-            RuntimeError: The files are not there or damaged.
-        """
+        """Read the images of ``split``."""
         if split == "val":
             return None
-        try:
-            dataset = self._open(train=split == "train", download=False)
-        except RuntimeError as error:
-            raise RuntimeError(
-                f"{self.dataset_class.__name__} is missing or damaged in {self.root!r}: call "
-                f"prepare_data() to download it.\n{self._by_hand()}"
-            ) from error
+        dataset = self._open(train=split == "train", download=False)
         pixels = torch.as_tensor(dataset.data)  # [N, H, W], or with colours [N, H, W, C]
         pixels = pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous()
         labels = torch.as_tensor(dataset.targets, dtype=torch.int64)
         return LabelledImages(MemoryImages(pixels), labels)
 
     def _open(self, train: bool, download: bool) -> Any:
-        """Return torchvision's data set."""
-        return self.dataset_class(self.root, train=train, download=download)
-
-    def _by_hand(self) -> str:
-        """Say how to get the data without this machine's network."""
-        urls = "\n".join(f"    {url}" for url in self.urls)
-        return (
-            f"Without network access, download\n{urls}\n"
-            "elsewhere and put what you get, without unpacking it, into the folder\n"
-            f"    {self.archive_folder.resolve()}\nor name the folder that has it: root=…"
-        )
+        """Return torchvision's data set, or raise what says how to get it by hand."""
+        try:
+            return self.dataset_class(self.root, train=train, download=download)
+        except (OSError, RuntimeError) as error:
+            problem = (
+                f"is not in {self.root!r} and could not be downloaded ({error})"
+                if download
+                else f"is missing or damaged in {self.root!r}: call prepare_data() to download it"
+            )
+            urls = "\n".join(f"    {url}" for url in self.urls)
+            raise RuntimeError(
+                f"{self.dataset_class.__name__} {problem}.\n"
+                f"Without network access, download\n{urls}\n"
+                "elsewhere and put what you get, without unpacking it, into the folder\n"
+                f"    {self.archive_folder.resolve()}\nor name the folder that has it: root=…"
+            ) from error
 
 
 class CIFAR10DataModule(DownloadedDataModule):

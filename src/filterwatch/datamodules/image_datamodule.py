@@ -64,7 +64,7 @@ class ImageDataModule(LightningDataModule, ABC):
         std: Standard deviation of each channel, likewise.
         native_size: Side of the stored images in pixels; None where it varies.
         horizontal_flip: Whether a mirrored image is still one of its class.
-        image_size: Side of the images that the network gets; None where it is not known before.
+        image_size: Side of the images that the network gets; None where unknown beforehand.
 
     Args:
         batch_size: Images a batch, in every loader.
@@ -246,7 +246,8 @@ class ImageDataModule(LightningDataModule, ABC):
         preprocessing = Preprocessing(
             self.image_size, self.mean, self.std, flip=self.horizontal_flip, seed=self.seed
         )
-        return ImageDataset.of(loaded.images, loaded.labels, preprocessing)
+        images, labels = loaded
+        return ImageDataset(images, torch.arange(len(images)), labels, labels, preprocessing)
 
     def _divide(self) -> dict[str, ImageDataset]:
         """Load the training images and make the training, validation and probe sets of them."""

@@ -19,8 +19,8 @@ T_co = TypeVar("T_co", covariant=True)
 class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
     """A selection of an image source, with labels, as the network sees it.
 
-    A DataLoader fetches whole batches (``__getitems__``), so resizing and normalising cost one
-    tensor operation a batch. A sample is a pair of float32 ``[C, H, W]`` and an int64 scalar.
+    A DataLoader fetches whole batches (``__getitems__``): resizing and normalising cost one
+    operation a batch. A sample is a pair of float32 ``[C, H, W]`` and an int64 scalar.
 
     Attributes:
         source: The stored images.
@@ -35,13 +35,6 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
     labels: Tensor
     true_labels: Tensor
     preprocessing: Preprocessing
-
-    @classmethod
-    def of(
-        cls, source: ImageSource, labels: Tensor, preprocessing: Preprocessing
-    ) -> "ImageDataset":
-        """Return all images of ``source`` with their true ``labels`` (int64 ``[N]``)."""
-        return cls(source, torch.arange(len(source)), labels, labels, preprocessing)
 
     @property
     def is_mislabelled(self) -> Tensor:

@@ -76,8 +76,7 @@ class ImageFolderDataModule(ImageDataModule):
 
         Raises:
             FileNotFoundError: A class has no training images, or the folder no images at all.
-            ValueError: The folder has a class that is not among the training classes, a file
-                cannot be decoded, or files differ in size and ``image_size`` is None.
+            ValueError: A class is none of training's, or a file is unreadable or of another size.
         """
         folder = Path(self.root, split)
         if not folder.is_dir():
@@ -98,9 +97,9 @@ class ImageFolderDataModule(ImageDataModule):
             raise FileNotFoundError(
                 f"{folder} has class folders but no images in them: add images or remove it"
             )
-        paths = [path for path, _ in files]
+        paths, labels = zip(*files, strict=True)
         images = open_images(paths, self.image_size, self.grayscale, self.max_memory_bytes)
-        return LabelledImages(images, torch.tensor([label for _, label in files]))
+        return LabelledImages(images, torch.tensor(labels))
 
     def _find_classes(self, split: Split) -> tuple[str, ...]:
         """Return the sorted names of the class folders of ``split``."""

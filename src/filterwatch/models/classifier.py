@@ -34,14 +34,8 @@ class ImageClassifier(LightningModule):
 
     Raises:
         TypeError: If ``network`` is neither a name nor a module.
-        ValueError: At construction, if the name is unknown or a number out of its range; while
-            running, if images, labels or logits do not fit together.
-
-    Example:
-        >>> import torch
-        >>> classifier = ImageClassifier("simple_cnn", num_classes=100)
-        >>> classifier(torch.zeros(2, 3, 32, 32)).shape
-        torch.Size([2, 100])
+        ValueError: If the name is unknown, a number out of its range, or, while running, if
+            images, labels and logits do not fit together.
     """
 
     def __init__(

@@ -98,10 +98,9 @@ class LeNet5(nn.Module):
 class AlexNet(torchvision.models.AlexNet):  # type: ignore[misc]  # torchvision ships no types
     """AlexNet (Krizhevsky et al. 2012) as torchvision has it, on images of 227x227 pixels.
 
-    The paper enlarges its images to 227x227 by bicubic interpolation for this network
-    (section 4, "Datasets"). torchvision's form is the one-column variant of 64, 192, 384, 256
-    and 256 filters; with ReLU and max-pool counted as layers it has 2816 feature maps. Its head
-    averages to 6x6 positions, so other sizes from 63 pixels on work too.
+    The size that the paper enlarges its images to (section 4, "Datasets"). torchvision's form is
+    the one-column variant of 64, 192, 384, 256 and 256 filters; with ReLU and max-pool counted as
+    layers it has 2816 feature maps. Its head averages to 6x6 positions: other sizes work too.
 
     Args:
         num_classes: Number of outputs.
@@ -120,9 +119,8 @@ class AlexNet(torchvision.models.AlexNet):  # type: ignore[misc]  # torchvision 
 class ResNet18(ResNet):  # type: ignore[misc]  # torchvision ships no types
     """ResNet-18 (He et al. 2016) with the stem for CIFAR: a 3x3 convolution and no first max-pool.
 
-    torchvision's ResNet-18 shrinks images fourfold before its first block, which leaves little
-    of 32x32 pixels; everything behind the stem is torchvision's. Its head averages over all
-    positions, so larger images work without further change.
+    torchvision's shrinks images fourfold before its first block, which leaves little of 32x32
+    pixels; everything behind the stem is torchvision's. Its head averages: larger images work too.
 
     Args:
         num_classes: Number of outputs.
@@ -158,11 +156,7 @@ def build_network(
         name: ``"simple_cnn"``, ``"lenet5"``, ``"alexnet"`` or ``"resnet18"``.
         num_classes: Number of outputs.
         in_channels: Number of image channels.
-        image_size: Side of the square images in pixels; ``None`` is the network's own default,
-            227 for AlexNet and 32 for the others.
-
-    Returns:
-        The network with fresh weights, drawn from PyTorch's global generator as usual.
+        image_size: Side of the square images in pixels; ``None`` is the network's own default.
 
     Raises:
         ValueError: If the name is unknown or an argument is too small for the network.
