@@ -12,7 +12,7 @@ import torchvision
 from benchmarks.rows import Row, at_most, informs
 from benchmarks.setting import Setting, seconds, threads
 from filterwatch import cluster_points, detect_anomaly_filters
-from filterwatch.models.alexnet import AlexNet
+from filterwatch.models import AlexNet
 
 _GIBIBYTE = 2**30
 _ON_A_GPU = "CUDA: AlexNet at {0} x {0}, N = {1:,}, every layer"

@@ -1,21 +1,20 @@
-"""Checks of constructor arguments, with messages that name the value and the remedy."""
+"""Checks of constructor arguments, with messages that name the value and the remedy.
+
+Each raises ``TypeError`` for a value of the wrong type and ``ValueError`` for one out of range.
+"""
 
 import math
 from collections.abc import Sequence
 
 
 def check_integer(name: str, value: object, minimum: int, hint: str = "") -> None:
-    """Raise unless ``value`` is an integer of at least ``minimum``.
+    """Raise unless ``value`` is an integer, no bool, of at least ``minimum``.
 
     Args:
         name: The argument, for the message.
-        value: What was given. A bool is no integer here.
+        value: What was given.
         minimum: Smallest legal value.
         hint: What else is legal, for the message.
-
-    Raises:
-        TypeError: ``value`` is no integer.
-        ValueError: ``value`` is below ``minimum``.
     """
     expected = f"pass an integer of at least {minimum}{hint}"
     if isinstance(value, bool) or not isinstance(value, int):
@@ -25,18 +24,7 @@ def check_integer(name: str, value: object, minimum: int, hint: str = "") -> Non
 
 
 def check_optional_integer(name: str, value: object, minimum: int, none_means: str) -> None:
-    """Raise unless ``value`` is None or an integer of at least ``minimum``.
-
-    Args:
-        name: The argument, for the message.
-        value: What was given.
-        minimum: Smallest legal value.
-        none_means: What None stands for, for the message.
-
-    Raises:
-        TypeError: ``value`` is neither None nor an integer.
-        ValueError: ``value`` is below ``minimum``.
-    """
+    """Raise unless ``value`` is None or an integer of at least ``minimum``."""
     if value is not None:
         check_integer(name, value, minimum, f", or None for {none_means}")
 
@@ -48,7 +36,7 @@ def check_text(name: str, value: object, what: str) -> None:
 
 
 def check_flag(name: str, value: object) -> None:
-    """Raise ``TypeError`` unless ``value`` is True or False."""
+    """Raise unless ``value`` is True or False."""
     if not isinstance(value, bool):
         raise TypeError(f"{name}={value!r} is not a bool: pass True or False")
 
@@ -90,22 +78,31 @@ def check_patterns(name: str, value: object) -> None:
 
 
 def check_fraction(name: str, value: object) -> None:
-    """Raise ``TypeError`` or ``ValueError`` unless ``value`` is a number in ``[0, 1)``."""
+    """Raise unless ``value`` is a number in ``[0, 1)``."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name}={value!r} is not a number: pass a fraction from 0 to below 1")
     if not 0 <= value < 1:
         raise ValueError(f"{name}={value} is out of range: pass a fraction from 0 to below 1")
 
 
-def check_channels(name: str, values: Sequence[float], n_channels: int, positive: bool) -> None:
-    """Raise ``ValueError`` unless ``values`` are finite numbers, one for each channel.
+def check_number(name: str, value: object, *, above: float, below: float = math.inf) -> None:
+    """Raise unless ``value`` is a number between two others."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    if not above < value < below:
+        limit = f" and below {below}" if math.isfinite(below) else ""
+        raise ValueError(f"{name} must be above {above}{limit}, got {value!r}")
 
-    Args:
-        name: The argument, for the message.
-        values: What was given.
-        n_channels: How many channels the images have.
-        positive: Whether each value must exceed 0.
-    """
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Raise unless ``value`` is one of at least two ``choices``."""
+    if value not in choices:
+        *others, last = map(repr, choices)
+        raise ValueError(f"{name}={value!r} is unknown: pass {', '.join(others)} or {last}")
+
+
+def check_channels(name: str, values: Sequence[float], n_channels: int, positive: bool) -> None:
+    """Raise unless ``values`` are finite (and positive) numbers, one for each channel."""
     if len(values) != n_channels:
         raise ValueError(
             f"{name}={list(values)} has {len(values)} values but the images have {n_channels} "

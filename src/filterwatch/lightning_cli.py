@@ -11,11 +11,14 @@ from lightning.pytorch.cli import (
     SaveConfigCallback,
 )
 
-# jsonargparse finds a class by its short name once the class has been imported.
-import filterwatch.datamodules
-import filterwatch.models  # noqa: F401
+from filterwatch import datamodules, models
 from filterwatch.actions import Action, checked_actions
 from filterwatch.callbacks import AnomalyFilterCallback
+
+# jsonargparse finds a class by its short name once the class has been imported.
+for _package in (datamodules, models):
+    for _name in _package.__all__:
+        getattr(_package, _name)
 
 
 class SaveConfig(SaveConfigCallback):

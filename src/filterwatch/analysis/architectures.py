@@ -12,7 +12,7 @@ import torchvision
 from torch import nn
 
 from filterwatch.analysis.errors import InputError
-from filterwatch.models.registry import NETWORKS
+from filterwatch.models import NETWORKS
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from filterwatch.analysis.errors import InputError
-from filterwatch.datamodules.preprocessing import Preprocessing
+from filterwatch.datamodules import Preprocessing
 
 FileKind = Literal["exported program", "TorchScript", "safetensors", "checkpoint"]
 

@@ -14,9 +14,14 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from filterwatch.analysis.errors import InputError, first_few
 from filterwatch.analysis.statistics import Statistics, choose_statistics
-from filterwatch.datamodules.preprocessing import Preprocessing
-from filterwatch.datamodules.sampling import Stream, class_balanced_subset, seeded_generator
-from filterwatch.datamodules.sources import ImageSource, open_images
+from filterwatch.datamodules import (
+    ImageSource,
+    Preprocessing,
+    Stream,
+    class_balanced_subset,
+    open_images,
+    seeded_generator,
+)
 
 _SPLITS = {"train", "training", "val", "valid", "validation", "test"}
 _IN_MEMORY = 2 * 1024**3  # bytes of decoded images; more are decoded when they are needed

@@ -17,8 +17,7 @@ from filterwatch.analysis.errors import InputError, first_few
 from filterwatch.analysis.exported import load_exported
 from filterwatch.analysis.statistics import Statistics
 from filterwatch.analysis.weights import load_weights, read_sizes, without_wrappers
-from filterwatch.models import ImageClassifier
-from filterwatch.models.registry import NETWORKS
+from filterwatch.models import NETWORKS, ImageClassifier
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,9 @@ from torch.utils.data import DataLoader
 from filterwatch.analysis.errors import InputError
 from filterwatch.analysis.images import ProbeImages
 from filterwatch.analysis.loading import LoadedModel
-from filterwatch.datamodules.dataset import ImageDataset
-from filterwatch.detection import (
-    AnomalyCriteria,
-    AnomalyReport,
-    ProgressCallback,
-    detect_anomaly_filters,
-)
+from filterwatch.datamodules import ImageDataset
+from filterwatch.detection import AnomalyCriteria, AnomalyReport, detect_anomaly_filters
+from filterwatch.detection import ProgressCallback
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from filterwatch.analysis.errors import InputError
-from filterwatch.datamodules.preprocessing import imagenet_statistics
+from filterwatch.datamodules import imagenet_statistics
 
 
 @dataclass(frozen=True)

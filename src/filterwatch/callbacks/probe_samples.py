@@ -21,7 +21,7 @@ from torch.utils.data import (
     TensorDataset,
 )
 
-from filterwatch.datamodules.sampling import seeded_generator, stratified_split
+from filterwatch.datamodules import seeded_generator, stratified_split
 
 T = TypeVar("T")
 

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-from filterwatch.datamodules.base import ImageDataModule, LabelledImages, Split
-from filterwatch.datamodules.sampling import seeded_generator, stratified_split
-from filterwatch.datamodules.sources import MemoryImages
+from filterwatch.datamodules.image_datamodule import ImageDataModule, LabelledImages, Split
+from filterwatch.datamodules.seeded_choices import seeded_generator, stratified_split
+from filterwatch.datamodules.stored_images import MemoryImages
 
 _TEST_SIZE = 297  # leaves 1,500 of the 1,797 images
 
@@ -28,17 +28,6 @@ class DigitsDataModule(ImageDataModule):
         val_size: Images for validation; None takes 150.
         probe_size: Images of the probe; None takes 300.
         **options: The other arguments of :class:`ImageDataModule`.
-
-    Raises:
-        TypeError: An argument has the wrong type.
-        ValueError: An argument is out of range.
-
-    Example:
-        >>> datamodule = DigitsDataModule(train_size=200)
-        >>> datamodule.setup()
-        >>> images, labels = next(iter(datamodule.probe_dataloader()))
-        >>> images.shape
-        torch.Size([64, 1, 32, 32])
     """
 
     class_names = tuple("0123456789")
@@ -65,8 +54,7 @@ class DigitsDataModule(ImageDataModule):
         # 17 grey levels, from 0 to 16, over the range of a byte.
         pixels = torch.from_numpy(np.rint(digits.images * (255 / 16)).astype(np.uint8))
         labels = torch.from_numpy(digits.target.astype(np.int64))
-        test, rest = stratified_split(
-            labels, [_TEST_SIZE, len(labels) - _TEST_SIZE], seeded_generator(0)
-        )
+        sizes = [_TEST_SIZE, len(labels) - _TEST_SIZE]
+        test, rest = stratified_split(labels, sizes, seeded_generator(0))
         chosen = test if split == "test" else rest
         return LabelledImages(MemoryImages(pixels[chosen, None]), labels[chosen])

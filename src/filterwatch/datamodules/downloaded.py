@@ -1,15 +1,14 @@
-"""Data sets that torchvision downloads."""
+"""Data sets that torchvision downloads: CIFAR-10, CIFAR-100 and Fashion-MNIST."""
 
-from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torchvision import datasets
 
-from filterwatch.datamodules.base import ImageDataModule, LabelledImages, Split
-from filterwatch.datamodules.sources import MemoryImages
+from filterwatch.datamodules.image_datamodule import ImageDataModule, LabelledImages, Split
+from filterwatch.datamodules.stored_images import MemoryImages
 
 
 class DownloadedDataModule(ImageDataModule):
@@ -17,6 +16,11 @@ class DownloadedDataModule(ImageDataModule):
 
     It is downloaded on first use, with a progress bar. Archives that are already in place are
     unpacked, and unpacked files used as they are.
+
+    Attributes:
+        dataset_class: The class in :mod:`torchvision.datasets`.
+        urls: Where the archives are downloaded from.
+        archive_folder: Folder in which they are looked for.
 
     Args:
         root: Folder to download to and read from.
@@ -28,72 +32,123 @@ class DownloadedDataModule(ImageDataModule):
     """
 
     dataset_class: ClassVar[Any]
-    """The class in :mod:`torchvision.datasets`."""
+    urls: ClassVar[Sequence[str]]
+    _archive_folder: ClassVar[str] = "."  # below the root
 
     def __init__(self, root: str = "data", **options: Any) -> None:
         super().__init__(**options)
         self.root = str(Path(root).expanduser())
         if Path(self.root).is_file():
             raise ValueError(f"root={root!r} is a file: pass a folder")
-
-    @property
-    @abstractmethod
-    def urls(self) -> Sequence[str]:
-        """Where the archives are downloaded from."""
-
-    @property
-    @abstractmethod
-    def archive_folder(self) -> Path:
-        """Folder in which the archives are looked for."""
-
-    @abstractmethod
-    def to_tensor(self, data: Any) -> Tensor:
-        """Bring torchvision's ``data`` to uint8 ``[N, C, H, W]``."""
+        self.archive_folder = Path(self.root, self._archive_folder)
 
     def prepare_data(self) -> None:
-        """Download and unpack what is missing.
-
-        Raises:
-            RuntimeError: The download failed; the message says what to put where by hand.
-        """
-        try:
-            self._open(train=True, download=True)
-        except (OSError, RuntimeError) as error:
-            raise RuntimeError(
-                f"{self.dataset_class.__name__} is not in {self.root!r} and could not be "
-                f"downloaded ({error}).\n{self._by_hand()}"
-            ) from error
+        """Download and unpack what is missing."""
+        self._open(train=True, download=True)
 
     def load_split(self, split: Split) -> LabelledImages | None:
-        """Read the images of ``split``.
-
-        Raises:
-            RuntimeError: The files are not there or damaged.
-        """
+        """Read the images of ``split``."""
         if split == "val":
             return None
-        try:
-            dataset = self._open(train=split == "train", download=False)
-        except RuntimeError as error:
-            raise RuntimeError(
-                f"{self.dataset_class.__name__} is missing or damaged in {self.root!r}: call "
-                f"prepare_data() to download it.\n{self._by_hand()}"
-            ) from error
+        dataset = self._open(train=split == "train", download=False)
+        pixels = torch.as_tensor(dataset.data)  # [N, H, W], or with colours [N, H, W, C]
+        pixels = pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous()
         labels = torch.as_tensor(dataset.targets, dtype=torch.int64)
-        return LabelledImages(MemoryImages(self.to_tensor(dataset.data)), labels)
+        return LabelledImages(MemoryImages(pixels), labels)
 
     def _open(self, train: bool, download: bool) -> Any:
-        """Return torchvision's data set."""
-        return self.dataset_class(self.root, train=train, download=download)
+        """Return torchvision's data set, or raise what says how to get it by hand."""
+        try:
+            return self.dataset_class(self.root, train=train, download=download)
+        except (OSError, RuntimeError) as error:
+            problem = (
+                f"is not in {self.root!r} and could not be downloaded ({error})"
+                if download
+                else f"is missing or damaged in {self.root!r}: call prepare_data() to download it"
+            )
+            urls = "\n".join(f"    {url}" for url in self.urls)
+            raise RuntimeError(
+                f"{self.dataset_class.__name__} {problem}.\n"
+                f"Without network access, download\n{urls}\n"
+                "elsewhere and put what you get, without unpacking it, into the folder\n"
+                f"    {self.archive_folder.resolve()}\nor name the folder that has it: root=…"
+            ) from error
 
-    def _by_hand(self) -> str:
-        """Say how to get the data without this machine's network."""
-        return "\n".join(
-            [
-                "Without network access, download",
-                *(f"    {url}" for url in self.urls),
-                "elsewhere and put what you get, without unpacking it, into the folder",
-                f"    {self.archive_folder.resolve()}",
-                "or name the folder that has it: root=…",
-            ]
-        )
+
+class CIFAR10DataModule(DownloadedDataModule):
+    """CIFAR-10: 32x32 colour photographs of 10 classes, 50,000 for training and 10,000 for test.
+
+    By default 44,000 images are trained on, 5,000 are for validation and 1,000 are the probe.
+
+    Source: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
+
+    Args:
+        root: Folder with ``cifar-10-python.tar.gz`` or what it unpacks to; downloaded if absent.
+        **options: Arguments of :class:`ImageDataModule`.
+    """
+
+    dataset_class = datasets.CIFAR10
+    urls = (datasets.CIFAR10.url,)
+    class_names: tuple[str, ...] = (
+        *("airplane", "automobile", "bird", "cat", "deer"),
+        *("dog", "frog", "horse", "ship", "truck"),
+    )
+    mean: tuple[float, ...] = (0.4914, 0.4822, 0.4465)
+    std: tuple[float, ...] = (0.2470, 0.2435, 0.2616)
+    native_size = 32
+    horizontal_flip = True
+
+
+class CIFAR100DataModule(CIFAR10DataModule):
+    """CIFAR-100: the same as CIFAR-10, of 100 classes.
+
+    Args:
+        root: Folder with ``cifar-100-python.tar.gz`` or what it unpacks to; downloaded if absent.
+        **options: Arguments of :class:`ImageDataModule`.
+    """
+
+    dataset_class = datasets.CIFAR100
+    urls = (datasets.CIFAR100.url,)
+    class_names = (
+        *("apple", "aquarium_fish", "baby", "bear", "beaver", "bed", "bee", "beetle", "bicycle"),
+        *("bottle", "bowl", "boy", "bridge", "bus", "butterfly", "camel", "can", "castle"),
+        *("caterpillar", "cattle", "chair", "chimpanzee", "clock", "cloud", "cockroach", "couch"),
+        *("crab", "crocodile", "cup", "dinosaur", "dolphin", "elephant", "flatfish", "forest"),
+        *("fox", "girl", "hamster", "house", "kangaroo", "keyboard", "lamp", "lawn_mower"),
+        *("leopard", "lion", "lizard", "lobster", "man", "maple_tree", "motorcycle", "mountain"),
+        *("mouse", "mushroom", "oak_tree", "orange", "orchid", "otter", "palm_tree", "pear"),
+        *("pickup_truck", "pine_tree", "plain", "plate", "poppy", "porcupine", "possum"),
+        *("rabbit", "raccoon", "ray", "road", "rocket", "rose", "sea", "seal", "shark", "shrew"),
+        *("skunk", "skyscraper", "snail", "snake", "spider", "squirrel", "streetcar"),
+        *("sunflower", "sweet_pepper", "table", "tank", "telephone", "television", "tiger"),
+        *("tractor", "train", "trout", "tulip", "turtle", "wardrobe", "whale", "willow_tree"),
+        *("wolf", "woman", "worm"),
+    )
+    mean = (0.5071, 0.4865, 0.4409)
+    std = (0.2673, 0.2564, 0.2762)
+
+
+class FashionMNISTDataModule(DownloadedDataModule):
+    """Fashion-MNIST: 28x28 grey pictures of 10 kinds of clothes, 60,000 and 10,000 for test.
+
+    By default 53,000 images are trained on, 6,000 are for validation and 1,000 are the probe.
+
+    Source: H. Xiao, K. Rasul, R. Vollgraf, Fashion-MNIST: a Novel Image Dataset for Benchmarking
+    Machine Learning Algorithms, 2017.
+
+    Args:
+        root: Folder with ``FashionMNIST/raw/*-ubyte.gz`` or what they unpack to; downloaded if
+            absent.
+        **options: Arguments of :class:`ImageDataModule`.
+    """
+
+    dataset_class = datasets.FashionMNIST
+    urls = tuple(
+        datasets.FashionMNIST.mirrors[0] + name for name, _ in datasets.FashionMNIST.resources
+    )
+    _archive_folder = "FashionMNIST/raw"
+    class_names = tuple(datasets.FashionMNIST.classes)
+    mean = (0.2860,)
+    std = (0.3530,)
+    native_size = 28
+    horizontal_flip = True

@@ -8,9 +8,9 @@ import torch
 from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
 
 from filterwatch._checks import check_channels, check_flag, check_integer
-from filterwatch.datamodules.base import ImageDataModule, LabelledImages, Split
+from filterwatch.datamodules.image_datamodule import ImageDataModule, LabelledImages, Split
 from filterwatch.datamodules.preprocessing import imagenet_statistics
-from filterwatch.datamodules.sources import open_images
+from filterwatch.datamodules.stored_images import open_images
 
 
 class ImageFolderDataModule(ImageDataModule):
@@ -21,22 +21,20 @@ class ImageFolderDataModule(ImageDataModule):
     and :meth:`test_dataloader` says so: validation images, which have selected the model, are no
     substitute.
 
-    Images that fit ``max_memory_bytes`` are decoded once, at the start, and kept in memory; files
-    of one size below ``image_size`` at that size. Others are decoded as they are needed: set
-    ``num_workers`` then. Nothing is written into the folder.
+    Images that fit ``max_memory_bytes`` are decoded once, at the start, and kept in memory. Others
+    are decoded as they are needed: set ``num_workers`` then. Nothing is written into the folder.
 
     Args:
         root: The folder that holds ``train``.
-        image_size: Side in pixels to resize images to by bicubic interpolation (the shorter side
-            is scaled, the longer one cropped); None keeps the stored size, which all images must
-            then share.
+        image_size: Side in pixels to resize images to, see :class:`ImageDataModule`; None keeps the
+            stored size, which all images must then share.
         grayscale: Whether to decode images to one channel instead of three.
         mean: Mean of each channel, of pixels in ``[0, 1]``; None takes ImageNet's.
         std: Standard deviation of each channel, likewise.
         horizontal_flip: Whether augmentation may mirror images; False for digits, letters and
             whatever else has a left and a right.
         max_memory_bytes: Most bytes of decoded images to keep in memory, for each of the three
-            folders and in each process; 0 never keeps any. 2 GiB by default.
+            folders and in each process; 0 keeps none.
         **options: The other arguments of :class:`ImageDataModule`.
 
     Raises:
@@ -78,8 +76,7 @@ class ImageFolderDataModule(ImageDataModule):
 
         Raises:
             FileNotFoundError: A class has no training images, or the folder no images at all.
-            ValueError: The folder has a class that is not among the training classes, a file
-                cannot be decoded, or files differ in size and ``image_size`` is None.
+            ValueError: A class is none of training's, or a file is unreadable or of another size.
         """
         folder = Path(self.root, split)
         if not folder.is_dir():
@@ -100,9 +97,9 @@ class ImageFolderDataModule(ImageDataModule):
             raise FileNotFoundError(
                 f"{folder} has class folders but no images in them: add images or remove it"
             )
-        paths = [path for path, _ in files]
+        paths, labels = zip(*files, strict=True)
         images = open_images(paths, self.image_size, self.grayscale, self.max_memory_bytes)
-        return LabelledImages(images, torch.tensor([label for _, label in files]))
+        return LabelledImages(images, torch.tensor(labels))
 
     def _find_classes(self, split: Split) -> tuple[str, ...]:
         """Return the sorted names of the class folders of ``split``."""

@@ -8,14 +8,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
-from filterwatch.datamodules.sampling import Stream, seeded_generator
+from filterwatch.datamodules.seeded_choices import Stream, seeded_generator
 
 
 def resize(images: Tensor, size: int) -> Tensor:
     """Bring images to ``size`` by ``size`` pixels by bicubic interpolation.
 
-    The shorter side is scaled to ``size`` and the longer one is cropped around its centre, so
-    proportions stay. Square images are just scaled.
+    The shorter side is scaled and the longer one cropped around its centre: proportions stay.
 
     Args:
         images: uint8 ``[..., C, H, W]``; stays in uint8, where bicubic overshoot is clamped.
@@ -34,18 +33,10 @@ def resize(images: Tensor, size: int) -> Tensor:
 
 
 def random_crop_and_flip(images: Tensor, flip: bool, generator: torch.Generator) -> Tensor:
-    """Shift each image by a few pixels and, where allowed, mirror every second one.
+    """Shift each image ``[B, C, H, W]`` by a few pixels and, with ``flip``, mirror about half.
 
     A random crop after padding with black by an eighth of the side, rounded up: 4 pixels at
     32x32, the usual choice for CIFAR, and in proportion at other sizes.
-
-    Args:
-        images: ``[B, C, H, W]``.
-        flip: Whether each image is mirrored left to right with probability one half.
-        generator: Source of all randomness.
-
-    Returns:
-        ``[B, C, H, W]``, same type.
     """
     n, _, height, width = images.shape
     padding = math.ceil(min(height, width) / 8)
@@ -60,15 +51,9 @@ def random_crop_and_flip(images: Tensor, flip: bool, generator: torch.Generator)
 
 
 def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Scale pixels to ``[0, 1]``, subtract each channel's mean and divide by its deviation.
+    """Bring pixels, uint8 ``[B, C, H, W]``, to float32 by each channel's mean and deviation.
 
-    Args:
-        images: uint8 ``[B, C, H, W]``.
-        mean: Mean of each of the C channels, of pixels in ``[0, 1]``.
-        std: Standard deviation of each of the C channels, likewise.
-
-    Returns:
-        float32 ``[B, C, H, W]``.
+    Mean and standard deviation are those of pixels in ``[0, 1]``.
     """
     offset = torch.tensor(mean).mul(255).view(-1, 1, 1)
     scale = torch.tensor(std).mul(255).view(-1, 1, 1)
@@ -76,11 +61,7 @@ def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
 
 
 def imagenet_statistics(n_channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and standard deviation of ImageNet's channels, of pixels in ``[0, 1]``.
-
-    Args:
-        n_channels: 3, or 1 for images in grey.
-    """
+    """Return mean and deviation of ImageNet's 3 channels, or of its images in 1, grey."""
     if n_channels == 1:
         return (0.449,), (0.226,)
     return (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -110,8 +91,8 @@ class Preprocessing:
         """Return the network's input, float32 ``[B, C, H, W]``.
 
         The random numbers of a batch depend on the seed and on which samples it holds in which
-        order. A reshuffled epoch is therefore augmented anew, and a repeated one repeats exactly,
-        whatever the number of workers and wherever a run was resumed.
+        order: a reshuffled epoch is augmented anew and a repeated one repeats exactly, whatever the
+        number of workers and wherever a run was resumed.
 
         Args:
             images: uint8 ``[B, C, H, W]``.

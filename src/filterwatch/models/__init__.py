@@ -1,11 +1,25 @@
 """The paper's networks, a ResNet-18, and the LightningModule that trains them."""
 
-from filterwatch.models.alexnet import AlexNet
-from filterwatch.models.classifier import ImageClassifier
-from filterwatch.models.lenet5 import LeNet5
-from filterwatch.models.registry import NETWORKS, build_network
-from filterwatch.models.resnet18 import ResNet18
-from filterwatch.models.simple_cnn import SimpleCNN
+from typing import TYPE_CHECKING
+
+from filterwatch._lazy import lazy_names
+
+if TYPE_CHECKING:
+    from filterwatch.models.classifier import ImageClassifier
+    from filterwatch.models.networks import (
+        NETWORKS,
+        AlexNet,
+        LeNet5,
+        ResNet18,
+        SimpleCNN,
+        build_network,
+    )
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        classifier=["ImageClassifier"],
+        networks=["NETWORKS", "AlexNet", "LeNet5", "ResNet18", "SimpleCNN", "build_network"],
+    )
 
 __all__ = [
     "NETWORKS",

@@ -8,7 +8,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
-from filterwatch.models.registry import build_network
+from filterwatch.models.networks import build_network
 
 
 class ImageClassifier(LightningModule):
@@ -34,14 +34,8 @@ class ImageClassifier(LightningModule):
 
     Raises:
         TypeError: If ``network`` is neither a name nor a module.
-        ValueError: At construction, if the name is unknown or a number out of its range; while
-            running, if images, labels or logits do not fit together.
-
-    Example:
-        >>> import torch
-        >>> classifier = ImageClassifier("simple_cnn", num_classes=100)
-        >>> classifier(torch.zeros(2, 3, 32, 32)).shape
-        torch.Size([2, 100])
+        ValueError: If the name is unknown, a number out of its range, or, while running, if
+            images, labels and logits do not fit together.
     """
 
     def __init__(
@@ -84,17 +78,7 @@ class ImageClassifier(LightningModule):
         self.test_accuracy = self._accuracy()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Classify images.
-
-        Args:
-            images: ``[N, C, H, W]``, normalised as in training.
-
-        Returns:
-            Logits ``[N, num_classes]``.
-
-        Raises:
-            ValueError: If the images do not have the shape that a named network was built for.
-        """
+        """Return the logits ``[N, num_classes]`` of images ``[N, C, H, W]``, normalised before."""
         if self.image_shape is not None and images.shape[1:] != self.image_shape:
             raise ValueError(
                 f"{type(self.network).__name__} was built for images [channels, height, width] = "

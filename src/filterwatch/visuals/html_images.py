@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from filterwatch.analysis.images import ProbeImages
-from filterwatch.datamodules.preprocessing import resize
+from filterwatch.datamodules import resize
 
 _BLOCK = 16  # lossy compression works on blocks of this side: cells of whole blocks do not mix
 _LARGEST_SHEET = 16383  # pixels a side that WebP can hold

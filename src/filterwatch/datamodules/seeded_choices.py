@@ -30,12 +30,6 @@ def seeded_generator(*key: int) -> torch.Generator:
     Args:
         *key: Non-negative integers, for example a seed, a :class:`Stream` and an epoch. Keys that
             differ anywhere give statistically independent streams.
-
-    Example:
-        >>> first = torch.rand(2, generator=seeded_generator(0, Stream.ORDER, 1))
-        >>> second = torch.rand(2, generator=seeded_generator(0, Stream.ORDER, 1))
-        >>> torch.equal(first, second)
-        True
     """
     state = np.random.SeedSequence([int(part) for part in key]).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0]))
@@ -57,9 +51,6 @@ def stratified_split(
     Returns:
         For each size, positions into ``labels``, int64 ``[size]``; together a permutation.
 
-    Raises:
-        ValueError: A size is negative, or the sizes do not add up to ``N``.
-
     Example:
         >>> labels = torch.tensor([0, 0, 0, 0, 1, 1])
         >>> held_out, rest = stratified_split(labels, [3, 3], seeded_generator(0))
@@ -78,7 +69,7 @@ def stratified_split(
 def class_balanced_subset(labels: Tensor, size: int, generator: torch.Generator) -> Tensor:
     """Choose samples at random, as many of each class as of every other.
 
-    Where a class has too few samples it gives all of them and the others make up for it; where
+    A class with too few samples gives all of them, and the other classes give the rest. Where
     ``size`` is no multiple of the number of classes, some random classes give one more.
 
     Args:
@@ -88,14 +79,6 @@ def class_balanced_subset(labels: Tensor, size: int, generator: torch.Generator)
 
     Returns:
         Positions into ``labels``, int64 ``[size]``, with the classes interleaved.
-
-    Raises:
-        ValueError: ``size`` is not between 1 and ``N``.
-
-    Example:
-        >>> labels = torch.tensor([0, 0, 0, 0, 1, 1])
-        >>> labels[class_balanced_subset(labels, 4, seeded_generator(0))].bincount().tolist()
-        [2, 2]
     """
     if not 1 <= size <= len(labels):
         raise ValueError(f"size={size} must be between 1 and the {len(labels)} samples there are")
@@ -110,22 +93,13 @@ def add_label_noise(
 
     Args:
         labels: Class of each sample, int64 ``[N]``, values below ``num_classes``; not changed.
-        fraction: Share of the samples whose label changes, in ``[0, 1)``: exactly
-            ``round(fraction * N)`` labels differ afterwards.
+        fraction: Share of the labels to change, in ``[0, 1)``: exactly ``round(fraction * N)``
+            differ afterwards.
         num_classes: How many classes there are, at least 2 where anything is to change.
         generator: Source of all randomness.
 
     Returns:
         New labels, int64 ``[N]``.
-
-    Raises:
-        ValueError: ``fraction`` is outside ``[0, 1)``, or there is no second class to change to.
-
-    Example:
-        >>> clean = torch.zeros(10, dtype=torch.int64)
-        >>> noisy = add_label_noise(clean, 0.3, num_classes=5, generator=seeded_generator(0))
-        >>> int((noisy != clean).sum())
-        3
     """
     if not 0 <= fraction < 1:
         raise ValueError(f"fraction={fraction} must be at least 0 and below 1")
@@ -141,12 +115,7 @@ def add_label_noise(
 
 
 def _shuffled_ranks(labels: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Shuffle the samples and count, in that order, the earlier ones of the same class.
-
-    Returns:
-        Random order, the rank of each sample within its class, and the size of that class: three
-        int64 tensors ``[N]``, the last two in the random order.
-    """
+    """Return a random order and, in that order, each sample's rank in its class and that's size."""
     order = torch.randperm(len(labels), generator=generator)
     shuffled = labels[order]
     class_sizes = shuffled.bincount()

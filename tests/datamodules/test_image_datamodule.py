@@ -3,6 +3,8 @@ from itertools import combinations
 import pytest
 import torch
 
+from filterwatch.datamodules import ImageDataModule, LabelledImages, MemoryImages
+
 NAMES = ("train", "val", "probe", "test")
 
 
@@ -223,3 +225,37 @@ def test_more_than_there_is_cannot_be_had(numbered_datamodule, options, message)
 def test_official_validation_images_leave_no_size_to_choose(validated_datamodule):
     with pytest.raises(ValueError, match="val_size=10 but the data set has 50 validation images"):
         validated_datamodule(val_size=10).setup("fit")
+
+
+class BlankDataModule(ImageDataModule):
+    """So many training images of one black pixel, and nothing else."""
+
+    class_names = tuple("0123456789")
+    mean = (0.0,)
+    std = (1.0,)
+
+    def __init__(self, n_images):
+        super().__init__()
+        self.n_images = n_images
+
+    def load_split(self, split):
+        if split != "train":
+            return None
+        pixels = torch.zeros(self.n_images, 1, 1, 1, dtype=torch.uint8)
+        return LabelledImages(MemoryImages(pixels), torch.arange(self.n_images) % 10)
+
+
+@pytest.mark.parametrize(
+    ("n_images", "train", "val", "probe"),
+    [(50_000, 44_000, 5_000, 1_000), (2_000, 1_400, 200, 400), (60, 42, 6, 12), (3, 1, 1, 1)],
+)
+def test_default_sizes(n_images, train, val, probe):
+    datamodule = BlankDataModule(n_images)
+    datamodule.setup("fit")
+    divided = (datamodule.train_dataset, datamodule.val_dataset, datamodule.probe_dataset)
+    assert [len(part) for part in divided] == [train, val, probe]
+
+
+def test_two_images_are_too_few():
+    with pytest.raises(ValueError, match="leaves none to train on"):
+        BlankDataModule(2).setup("fit")

@@ -1,21 +1,26 @@
-"""Labelled images as a data set that is read in batches."""
+"""Labelled images as a data set that is read in batches, and the loaders of such batches."""
 
+from collections.abc import Iterator, Sized
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset, RandomSampler
 
 from filterwatch.datamodules.preprocessing import Preprocessing
-from filterwatch.datamodules.sources import ImageSource
+from filterwatch.datamodules.seeded_choices import Stream, seeded_generator
+from filterwatch.datamodules.stored_images import ImageSource
+
+T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, eq=False)
 class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
     """A selection of an image source, with labels, as the network sees it.
 
-    A DataLoader fetches whole batches (``__getitems__``), so resizing and normalising cost one
-    tensor operation a batch. A sample is a pair of float32 ``[C, H, W]`` and an int64 scalar.
+    A DataLoader fetches whole batches (``__getitems__``): resizing and normalising cost one
+    operation a batch. A sample is a pair of float32 ``[C, H, W]`` and an int64 scalar.
 
     Attributes:
         source: The stored images.
@@ -30,13 +35,6 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
     labels: Tensor
     true_labels: Tensor
     preprocessing: Preprocessing
-
-    @classmethod
-    def of(
-        cls, source: ImageSource, labels: Tensor, preprocessing: Preprocessing
-    ) -> "ImageDataset":
-        """Return all images of ``source`` with their true ``labels`` (int64 ``[N]``)."""
-        return cls(source, torch.arange(len(source)), labels, labels, preprocessing)
 
     @property
     def is_mislabelled(self) -> Tensor:
@@ -66,3 +64,38 @@ class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
         # A list of samples rather than two tensors: any wrapper or collate function can take it,
         # and collating views costs less than a tenth of a millisecond a batch.
         return list(zip(images.unbind(), self.labels[chosen].unbind(), strict=True))
+
+
+class EpochSampler(RandomSampler):
+    """Shuffle anew in each epoch, in an order that depends on the seed and the epoch alone.
+
+    Lightning calls :meth:`set_epoch` before each epoch; without it the sampler counts how often
+    it was iterated. A subclass of ``RandomSampler`` because Lightning replaces such a one by a
+    shuffling ``DistributedSampler`` when there are several processes.
+    """
+
+    def __init__(self, data_source: Sized, seed: int) -> None:
+        super().__init__(data_source)
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Make the next iteration give the order of ``epoch``, counted from 0."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        generator = seeded_generator(self.seed, Stream.ORDER, self.epoch)
+        self.epoch += 1
+        return iter(torch.randperm(len(self.data_source), generator=generator).tolist())
+
+
+class DeferredDataLoader(DataLoader[T_co]):
+    """A DataLoader that asks its sampler for the order when the first batch is wanted.
+
+    When a run is resumed, Lightning creates the iterator before it sets the sampler's epoch.
+    Workers that fetch ahead from that moment on would repeat the order of another epoch.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        """Iterate over the batches of one epoch."""
+        yield from super().__iter__()

@@ -11,19 +11,25 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from filterwatch._checks import (
+    check_choice,
     check_flag,
     check_fraction,
     check_integer,
     check_optional_integer,
 )
-from filterwatch.datamodules.dataset import ImageDataset
-from filterwatch.datamodules.division import Division, ProbeSource
-from filterwatch.datamodules.loaders import DeferredDataLoader, EpochSampler
+from filterwatch.datamodules.image_dataset import DeferredDataLoader, EpochSampler, ImageDataset
 from filterwatch.datamodules.preprocessing import Preprocessing
-from filterwatch.datamodules.sampling import Stream, seeded_generator
-from filterwatch.datamodules.sources import ImageSource
+from filterwatch.datamodules.seeded_choices import (
+    Stream,
+    add_label_noise,
+    class_balanced_subset,
+    seeded_generator,
+    stratified_split,
+)
+from filterwatch.datamodules.stored_images import ImageSource
 
 Split = Literal["train", "val", "test"]
+ProbeSource = Literal["held_out", "train"]
 Batch = tuple[Tensor, Tensor]
 
 
@@ -37,26 +43,20 @@ class LabelledImages(NamedTuple):
 class ImageDataModule(LightningDataModule, ABC):
     """Train, validation, probe and test images, pairwise disjoint, of one data set.
 
-    The *probe* is the fixed set of held-out images whose feature maps are clustered to watch the
-    filters. It is stratified by class and never shuffled or augmented.
+    Official test and validation splits are test and validation and nothing else. The *probe*, the
+    fixed images whose feature maps are clustered to watch the filters, and validation where the
+    data set has none, are split off the training images, stratified by class. So nothing that
+    selects a model, a stopping epoch or a filter ever sees a test image. To provoke overfitting,
+    ``train_size`` and ``label_noise`` act on what then remains for training;
+    ``train_dataset.is_mislabelled`` says which samples carry a wrong label.
 
-    **Where the images come from.** An official test split is test and nothing else; an official
-    validation split is validation and nothing else. The probe, and validation where the data set
-    has none, are split off the training images, seeded and stratified by class. So nothing that
-    selects a model, a stopping epoch or a filter ever sees a test image.
+    The division, the subset, the noise, the order of epoch e and its augmentation depend on
+    ``seed`` and e alone: neither on global random state, which loading never draws from, nor on the
+    number of workers. A run resumed at the end of an epoch goes on as if it had never stopped;
+    resumed within one, Lightning begins that epoch's order again. With several processes its own
+    ``DistributedSampler`` decides the order, by ``seed_everything``'s seed and e.
 
-    **Provoking overfitting.** ``train_size`` and ``label_noise`` act on what then remains for
-    training. Validation, probe and test keep their images and their true labels. Afterwards
-    ``train_dataset.is_mislabelled`` tells which training samples carry a wrong label.
-
-    **What repeats.** The division, the subset, the noise, the order of epoch e and its
-    augmentation depend on ``seed`` and e alone: neither on global random state (which loading
-    never draws from) nor on the number of workers. A run resumed at the end of an epoch goes on
-    as if it had never stopped. Resumed within an epoch, Lightning begins that epoch's order again
-    and takes as many batches as were missing. With several processes Lightning puts its own
-    ``DistributedSampler`` in place, whose order depends on ``seed_everything``'s seed and e.
-
-    A subclass defines the class attributes below and :meth:`load_split`.
+    A subclass defines the first five attributes and :meth:`load_split`.
 
     Attributes:
         class_names: Name of each class, in the order of the labels.
@@ -64,30 +64,27 @@ class ImageDataModule(LightningDataModule, ABC):
         std: Standard deviation of each channel, likewise.
         native_size: Side of the stored images in pixels; None where it varies.
         horizontal_flip: Whether a mirrored image is still one of its class.
-        image_size: Side of the images that the network gets, in pixels; None where the stored
-            size is kept and not known beforehand.
+        image_size: Side of the images that the network gets; None where unknown beforehand.
 
     Args:
         batch_size: Images a batch, in every loader.
-        num_workers: Processes that prepare batches beside the training; 0 prepares them in the
-            training process, which is fastest for small images kept in memory.
+        num_workers: Processes that prepare batches; 0 prepares them in the training process, which
+            is fastest for small images kept in memory.
         seed: Seed of everything random here, non-negative.
         image_size: Side in pixels to resize images to by bicubic interpolation (the shorter side
             is scaled, the longer one cropped); None keeps the stored size.
-        val_size: Images split off for validation; None takes a tenth of the training images. Only
-            where the data set has no validation split of its own.
+        val_size: Images split off for validation where the data set has no validation split of its
+            own; None takes a tenth of the training images.
         probe_size: Images of the probe; None takes 1,000, or a fifth of the training images where
             that is fewer.
-        probe_source: ``"held_out"`` splits the probe off the training images. ``"train"`` draws it
-            from the images that are trained on, with the labels that training sees, noise
-            included, as the paper's experiment 2 (section 4.2) needs; the probe and the training
-            set then overlap on purpose. The held-out images stay out of training in both cases,
-            so that two such runs differ in the probe alone.
+        probe_source: ``"train"`` draws the probe from the images that are trained on, with their
+            noisy labels, as the paper's experiment 2 (section 4.2) needs. What ``"held_out"``
+            splits off stays out of training all the same: such runs differ in the probe alone.
         train_size: Number of training images to keep, as many of each class; None keeps all.
             A smaller subset is contained in a larger one of the same seed.
         label_noise: Share of the training labels to replace by another class, in ``[0, 1)``.
-        augment: Whether training images are cropped at random after padding by an eighth of their
-            side (4 pixels at 32x32) and, where the data set allows, mirrored.
+        augment: Whether training images are shifted at random by up to an eighth of their side
+            and, where the data set allows, mirrored.
 
     Raises:
         TypeError: An argument has the wrong type.
@@ -121,13 +118,10 @@ class ImageDataModule(LightningDataModule, ABC):
         check_optional_integer("image_size", image_size, 1, "the stored size")
         check_optional_integer("val_size", val_size, 1, "a tenth of the training images")
         check_optional_integer("probe_size", probe_size, 1, "1,000 or a fifth of the images")
+        check_choice("probe_source", probe_source, ("held_out", "train"))
         check_optional_integer("train_size", train_size, 1, "all training images")
         check_fraction("label_noise", label_noise)
         check_flag("augment", augment)
-        if probe_source not in ("held_out", "train"):
-            raise ValueError(
-                f"probe_source={probe_source!r} is unknown: pass 'held_out' or 'train'"
-            )
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.seed = seed
@@ -142,10 +136,7 @@ class ImageDataModule(LightningDataModule, ABC):
 
     @abstractmethod
     def load_split(self, split: Split) -> LabelledImages | None:
-        """Load one official split, on every process; None where the data set has none.
-
-        Called at most once for each split. ``"train"`` always exists.
-        """
+        """Load one official split, on every process, once; None where the data set has none."""
 
     @property
     def num_classes(self) -> int:
@@ -178,11 +169,10 @@ class ImageDataModule(LightningDataModule, ABC):
         return self._dataset("test")
 
     def setup(self, stage: str | None = None) -> None:
-        """Load and divide the images; does nothing the second time.
+        """Load and divide the images that a stage needs and that are not loaded yet.
 
         Args:
-            stage: ``"test"`` loads the test images, None loads everything, and any other stage
-                loads all but the test images.
+            stage: ``"test"`` for the test images, None for all, any other for all but those.
 
         Raises:
             ValueError: A size asked for exceeds what there is.
@@ -194,8 +184,7 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def train_dataloader(self) -> DeferredDataLoader[Batch]:
         """Return a loader of the training images, shuffled anew in each epoch."""
-        dataset = self.train_dataset
-        return self._loader(dataset, sampler=EpochSampler(dataset, self.seed))
+        return self._loader(self.train_dataset, EpochSampler(self.train_dataset, self.seed))
 
     def val_dataloader(self) -> DeferredDataLoader[Batch]:
         """Return a loader of the validation images."""
@@ -227,11 +216,9 @@ class ImageDataModule(LightningDataModule, ABC):
             name: saved for name, saved in state_dict.items() if saved != now.get(name, saved)
         }
         if differing:
-            consequence = (
-                "its images were prepared otherwise"
-                if list(differing) == ["preprocessing"]
-                else "it has seen images that are held out now"
-            )
+            consequence = "it has seen images that are held out now"
+            if list(differing) == ["preprocessing"]:
+                consequence = "its images were prepared otherwise"
             rank_zero_warn(
                 f"The checkpoint was trained with {differing} in {type(self).__name__}, other than "
                 f"now: {consequence}. Pass the same values."
@@ -247,8 +234,7 @@ class ImageDataModule(LightningDataModule, ABC):
             raise RuntimeError(
                 f"The {name} images are not loaded yet: call prepare_data() and setup() first"
             )
-        dataset = self._datasets[name]
-        if dataset is None:
+        if (dataset := self._datasets[name]) is None:
             raise RuntimeError(self._missing(name))
         return dataset
 
@@ -260,31 +246,73 @@ class ImageDataModule(LightningDataModule, ABC):
         preprocessing = Preprocessing(
             self.image_size, self.mean, self.std, flip=self.horizontal_flip, seed=self.seed
         )
-        return ImageDataset.of(loaded.images, loaded.labels, preprocessing)
+        images, labels = loaded
+        return ImageDataset(images, torch.arange(len(images)), labels, labels, preprocessing)
 
     def _divide(self) -> dict[str, ImageDataset]:
         """Load the training images and make the training, validation and probe sets of them."""
-        available = self._load("train")
+        available, validation = self._load("train"), self._load("val")
         if available is None:
             raise RuntimeError(self._missing("train"))
-        divide = Division(
-            num_classes=self.num_classes,
-            seed=self.seed,
-            val_size=self.val_size,
-            probe_size=self.probe_size,
-            probe_source=self.probe_source,
-            train_size=self.train_size,
-            label_noise=self.label_noise,
+        if validation is not None and self.val_size is not None:
+            raise ValueError(
+                f"val_size={self.val_size} but the data set has {len(validation)} validation "
+                "images of its own: pass val_size=None to use them"
+            )
+        n_available = len(available)
+        val_size = 0 if validation is not None else self.val_size or max(1, n_available // 10)
+        probe_size = self.probe_size or min(1000, max(1, n_available // 5))
+        remaining = n_available - val_size - probe_size
+        if remaining < 1:
+            raise ValueError(
+                f"Validation takes {val_size} and the probe {probe_size} of {n_available} "
+                "training images, which leaves none to train on: lower val_size or probe_size"
+            )
+        split_off, held_out, kept = stratified_split(
+            available.labels,
+            [val_size, probe_size, remaining],
+            seeded_generator(self.seed, Stream.SPLIT),
         )
-        train, val, probe = divide(available, self._load("val"))
+        train = self._provoke(available.select(kept))
         augmented = replace(train.preprocessing, augment=self.augment)
-        return {"train": replace(train, preprocessing=augmented), "val": val, "probe": probe}
+        return {
+            "train": replace(train, preprocessing=augmented),
+            "val": available.select(split_off) if validation is None else validation,
+            "probe": (
+                self._draw_probe(train)
+                if self.probe_source == "train"
+                else available.select(held_out)
+            ),
+        }
+
+    def _provoke(self, train: ImageDataset) -> ImageDataset:
+        """Apply ``train_size`` and ``label_noise``."""
+        if self.train_size is not None:
+            if self.train_size > len(train):
+                raise ValueError(
+                    f"train_size={self.train_size} exceeds the {len(train)} images left for "
+                    "training: lower it, or pass None for all of them"
+                )
+            generator = seeded_generator(self.seed, Stream.TRAIN_SUBSET)
+            train = train.select(class_balanced_subset(train.labels, self.train_size, generator))
+        generator = seeded_generator(self.seed, Stream.LABEL_NOISE)
+        noisy = add_label_noise(train.labels, self.label_noise, self.num_classes, generator)
+        return replace(train, labels=noisy)
+
+    def _draw_probe(self, train: ImageDataset) -> ImageDataset:
+        """Draw the probe from the images that are trained on, with the labels they have there."""
+        size = self.probe_size or min(1000, len(train))
+        if size > len(train):
+            raise ValueError(
+                f"probe_size={size} exceeds the {len(train)} training images that "
+                "probe_source='train' draws from: lower it"
+            )
+        generator = seeded_generator(self.seed, Stream.PROBE)
+        drawn, _ = stratified_split(train.labels, [size, len(train) - size], generator)
+        return train.select(drawn)
 
     def _loader(
-        self,
-        dataset: ImageDataset,
-        sampler: Sampler[int] | None = None,
-        persistent: bool = True,
+        self, dataset: ImageDataset, sampler: Sampler[int] | None = None, persistent: bool = True
     ) -> DeferredDataLoader[Batch]:
         """Return a loader with a generator of its own for what seeds its workers."""
         return DeferredDataLoader(

@@ -1,9 +1,10 @@
-"""Where images are read from: memory, or files decoded one by one."""
+"""Images as they are stored: in memory, or in files decoded one by one."""
 
 import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -30,15 +31,11 @@ class ImageSource(Protocol):
         """Return the images of ``rows`` (int64 ``[B]``), uint8 ``[B, C, H, W]``."""
 
 
+@dataclass(frozen=True, eq=False)
 class MemoryImages:
-    """Images kept in memory, decoded once.
+    """Images kept in memory, uint8 ``[N, C, H, W]``."""
 
-    Args:
-        images: uint8 ``[N, C, H, W]``.
-    """
-
-    def __init__(self, images: Tensor) -> None:
-        self.images = images
+    images: Tensor
 
     def __len__(self) -> int:
         return len(self.images)
@@ -48,19 +45,19 @@ class MemoryImages:
         return self.images[rows]
 
 
+@dataclass(frozen=True, eq=False)
 class FileImages:
     """Image files, decoded each time they are asked for (by the loader's workers).
 
-    Args:
-        paths: The N files.
+    Attributes:
+        paths: The N files, in any format that Pillow reads.
         size: Side in pixels to resize to; None keeps each file's own size.
         grayscale: Whether to decode to one channel instead of three.
     """
 
-    def __init__(self, paths: Sequence[str], size: int | None, grayscale: bool) -> None:
-        self.paths = paths
-        self.size = size
-        self.grayscale = grayscale
+    paths: Sequence[str]
+    size: int | None
+    grayscale: bool
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -72,39 +69,39 @@ class FileImages:
             ValueError: A file is no readable image, or the files differ in size and no size to
                 resize to was given.
         """
-        paths = [self.paths[row] for row in rows.tolist()]
-        images = [decode_image(path, self.size, self.grayscale) for path in paths]
-        for path, image in zip(paths, images, strict=True):
-            if image.shape != images[0].shape:
-                raise ValueError(_mixed_sizes_message(paths[0], images[0], path, image))
-        return torch.stack(images)
+        first, *others = rows.tolist()
+        image = self.decode(first)
+        return torch.stack([image, *(self.decode_like(image, first, row) for row in others)])
+
+    def decode(self, row: int) -> Tensor:
+        """Decode one file to uint8 ``[C, H, W]``."""
+        path = self.paths[row]
+        try:
+            with Image.open(path) as file:
+                pixels = np.array(file.convert("L" if self.grayscale else "RGB"))
+        except (OSError, SyntaxError) as error:
+            raise ValueError(
+                f"{path} cannot be decoded as an image ({error}): repair or remove it"
+            ) from error
+        image = torch.from_numpy(pixels)
+        image = image[None] if self.grayscale else image.permute(2, 0, 1)
+        return image if self.size is None else resize(image, self.size)
+
+    def decode_like(self, first: Tensor, first_row: int, row: int) -> Tensor:
+        """Decode one file, and raise `MixedSizesError` unless it has the size of another."""
+        image = self.decode(row)
+        if image.shape != first.shape:
+            (first_height, first_width), (height, width) = first.shape[1:], image.shape[1:]
+            raise MixedSizesError(
+                f"{self.paths[first_row]} has {first_width}x{first_height} pixels and "
+                f"{self.paths[row]} {width}x{height}: "
+                "pass image_size to bring all images to one size"
+            )
+        return image
 
 
-def decode_image(path: str, size: int | None, grayscale: bool) -> Tensor:
-    """Decode one image file.
-
-    Args:
-        path: The file, in any format that Pillow reads.
-        size: Side in pixels to resize to (:func:`~filterwatch.datamodules.preprocessing.resize`);
-            None keeps the file's own size.
-        grayscale: Whether to decode to one channel instead of three.
-
-    Returns:
-        uint8 ``[C, H, W]``.
-
-    Raises:
-        ValueError: The file is no readable image.
-    """
-    try:
-        with Image.open(path) as file:
-            pixels = np.array(file.convert("L" if grayscale else "RGB"))
-    except (OSError, SyntaxError) as error:
-        raise ValueError(
-            f"{path} cannot be decoded as an image ({error}): repair or remove it"
-        ) from error
-    image = torch.from_numpy(pixels)
-    image = image[None] if grayscale else image.permute(2, 0, 1)
-    return image if size is None else resize(image, size)
+class MixedSizesError(ValueError):
+    """Files that should share one size do not."""
 
 
 def open_images(
@@ -121,52 +118,34 @@ def open_images(
         grayscale: Whether to decode to one channel instead of three.
         max_memory_bytes: Budget of the decoded images, one byte a channel of a pixel.
 
-    Returns:
-        The images, row for row as in ``paths``.
-
     Raises:
         ValueError: A file is no readable image, or the files differ in size and ``size`` is None.
     """
-    lazy = FileImages(paths, size, grayscale)
-    height, width = decode_image(paths[0], None, grayscale).shape[1:]
-    channels = 1 if grayscale else 3
+    as_stored, resized = FileImages(paths, None, grayscale), FileImages(paths, size, grayscale)
+    channels, height, width = as_stored.decode(0).shape
     # Tried in this order: the files' own size, if it is the smaller; then the network's.
     own_size_first = size is None or min(height, width) <= size
-    for stored_size in (None, size) if own_size_first else (size,):
-        pixels = height * width if stored_size is None else stored_size**2
+    for files in (as_stored, resized) if own_size_first else (resized,):
+        pixels = height * width if files.size is None else files.size**2
         if len(paths) * channels * pixels > max_memory_bytes:
-            return lazy
+            break
         try:
-            return MemoryImages(_decode_all(FileImages(paths, stored_size, grayscale)))
-        except _MixedSizesError:
+            return MemoryImages(_decode_all(files))
+        except MixedSizesError:
             if size is None:
                 raise
-    return lazy
-
-
-class _MixedSizesError(ValueError):
-    """Files that should share one size do not."""
+    return resized
 
 
 def _decode_all(files: FileImages) -> Tensor:
-    """Decode every file in parallel threads, reporting progress on the first process.
-
-    Returns:
-        uint8 ``[N, C, H, W]``.
-
-    Raises:
-        _MixedSizesError: A file has another size than the first one.
-    """
+    """Decode every file in parallel threads to uint8 ``[N, C, H, W]``, with a progress bar."""
     paths = files.paths
-    first = decode_image(paths[0], files.size, files.grayscale)
+    first = files.decode(0)
     images = torch.empty((len(paths), *first.shape), dtype=torch.uint8)
 
     def decode(rows: range) -> None:
         for row in rows:
-            image = decode_image(paths[row], files.size, files.grayscale)
-            if image.shape != first.shape:
-                raise _MixedSizesError(_mixed_sizes_message(paths[0], first, paths[row], image))
-            images[row] = image
+            images[row] = files.decode_like(first, 0, row)
 
     chunk = max(1, min(_CHUNK, len(paths) // 50))
     chunks = [range(start, min(start + chunk, len(paths))) for start in range(0, len(paths), chunk)]
@@ -191,13 +170,3 @@ def _shows_progress(paths: Sequence[str]) -> bool:
     if not watched or getattr(rank_zero_only, "rank", 0) != 0:
         return False
     return len(paths) >= 10_000 or sum(map(os.path.getsize, paths)) > _MANY_BYTES
-
-
-def _mixed_sizes_message(path: str, image: Tensor, other_path: str, other_image: Tensor) -> str:
-    """Say which two files differ in size, and what to do."""
-    height, width = image.shape[1:]
-    other_height, other_width = other_image.shape[1:]
-    return (
-        f"{path} has {width}x{height} pixels and {other_path} {other_width}x{other_height}: "
-        "pass image_size to bring all images to one size"
-    )
