@@ -3,10 +3,11 @@
 from filterwatch.detection import compiled as compiled  # first: numba needs a folder to write to
 from filterwatch.detection.capture import Layer, find_layers
 from filterwatch.detection.clustering import Clusterings, cluster_points
-from filterwatch.detection.criteria import AnomalyCriteria
+from filterwatch.detection.criteria import AnomalyCriteria, flag_anomalies
 from filterwatch.detection.detect import detect_anomaly_filters
 from filterwatch.detection.images import find_images
 from filterwatch.detection.report import AnomalyFilter, AnomalyReport, LayerReport
+from filterwatch.detection.verdicts import ProgressCallback
 from filterwatch.detection.workspace import Workspace
 
 __all__ = [
@@ -16,9 +17,11 @@ __all__ = [
     "Clusterings",
     "Layer",
     "LayerReport",
+    "ProgressCallback",
     "Workspace",
     "cluster_points",
     "detect_anomaly_filters",
     "find_images",
     "find_layers",
+    "flag_anomalies",
 ]

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from filterwatch.detection.criteria import AnomalyCriteria
+from filterwatch.detection.criteria import AnomalyCriteria, mean_index
 
 _FORMAT = 1
 
@@ -84,6 +84,11 @@ class LayerReport:
     def count(self) -> int:
         """Number of flagged filters."""
         return int(self.is_anomaly.sum())
+
+    @property
+    def mean_ch_index(self) -> float:
+        """What criterion 2 compares with: the layer's mean index, without degenerate ones."""
+        return float(mean_index(self.ch_index, self.cluster_sizes))
 
     @property
     def dead(self) -> list[int]:
