@@ -16,7 +16,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 from watched import TinyNet, loader
 
 from filterwatch import AnomalyCriteria, AnomalyFilterCallback
-from filterwatch.analysis.arguments import build_parser
+from filterwatch.analysis.command_line import build_parser
 from filterwatch.cli import COMMANDS, main
 from filterwatch.experiments.cli import EXPERIMENTS
 

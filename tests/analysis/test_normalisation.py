@@ -14,8 +14,8 @@ from lightning.pytorch import LightningDataModule, Trainer, seed_everything
 
 from filterwatch import AnomalyCriteria, detect_anomaly_filters
 from filterwatch.analysis import InputError, load_model
-from filterwatch.analysis.probes import sample_probes
-from filterwatch.analysis.statistics import Statistics, choose_statistics
+from filterwatch.analysis.folder_probe import choose_statistics, sample_probes
+from filterwatch.analysis.model_loading import Statistics
 from filterwatch.cli import main
 from filterwatch.datamodules import DigitsDataModule
 from filterwatch.models import ImageClassifier, SimpleCNN

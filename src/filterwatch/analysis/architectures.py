@@ -1,18 +1,18 @@
-"""Named architectures: ``torchvision/NAME``, ``timm/NAME``, ``filterwatch/NAME``."""
+"""Networks by name, ``torchvision/NAME`` for instance, and how weights of a file fit them."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torchvision
-from torch import nn
+from torch import Tensor, nn
 
-from filterwatch.analysis.errors import InputError
-from filterwatch.models.registry import NETWORKS
+from filterwatch.analysis.model_files import InputError, first_few
+from filterwatch.models import NETWORKS
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Architecture:
 
     Attributes:
         name: ``SOURCE/NAME``.
-        build: Builds it on the current default device, with fresh weights, from keyword arguments.
-        size_arguments: The arguments of ``build`` that the shapes of its weights tell.
+        build: Builds it on the default device, with fresh weights, from keyword arguments.
+        size_arguments: The arguments of ``build`` that can be read from the shapes of weights.
         image_size: Side in pixels of the images that it was designed for.
         takes_any_size: Whether it takes images of other sizes.
         mean: Mean of each channel that its published weights were trained with, if known.
@@ -66,19 +66,22 @@ def find_architecture(name: str) -> Architecture:
 
 
 def _torchvision_names() -> list[str]:
+    import torchvision
+
     names: list[str] = torchvision.models.list_models(module=torchvision.models)
     return names
 
 
 def _torchvision(name: str) -> Architecture:
+    import torchvision
+
     def build(**arguments: Any) -> nn.Module:
         if name in ("googlenet", "inception_v3"):
             arguments["init_weights"] = False  # takes a minute, to be overwritten
         model: nn.Module = torchvision.models.get_model(name, weights=None, **arguments)
         return model
 
-    weights = torchvision.models.get_model_weights(name).DEFAULT
-    transforms = weights.transforms()
+    transforms = torchvision.models.get_model_weights(name).DEFAULT.transforms()
     return Architecture(
         f"torchvision/{name}",
         build,
@@ -141,13 +144,39 @@ _SOURCES: dict[str, tuple[Callable[[], list[str]], Callable[[str], Architecture]
 }
 
 
-def skeleton_shapes(architecture: Architecture, **arguments: Any) -> dict[str, torch.Size]:
-    """Return the names and shapes of an architecture's weights, without their memory if possible.
+def read_sizes(
+    architecture: Architecture, weights: Mapping[str, Tensor], prefix: str | None
+) -> tuple[str, dict[str, int]]:
+    """Read the number of classes and the like from the shapes of weights.
+
+    The network is built once more for each argument, with that argument one larger, to see which
+    dimension of which weight it decides.
 
     Args:
-        architecture: What to build.
-        **arguments: What to build it with.
+        architecture: The network.
+        weights: Names in the file to tensors.
+        prefix: What stands before the network's own names; ``None`` finds it.
+
+    Returns:
+        The prefix, and arguments for ``architecture.build``.
     """
+    base = dict.fromkeys(architecture.size_arguments, 2)
+    smaller = _skeleton_shapes(architecture, base)
+    if prefix is None:
+        prefix = _find_prefix(weights, smaller)
+    sizes = {}
+    for argument in architecture.size_arguments:
+        larger = _skeleton_shapes(architecture, base | {argument: 3})
+        size = _read_size(smaller, larger, weights, prefix)
+        if size is not None:
+            sizes[argument] = size
+    return prefix, sizes
+
+
+def _skeleton_shapes(
+    architecture: Architecture, arguments: Mapping[str, int]
+) -> dict[str, torch.Size]:
+    """Return the names and shapes of a network's weights, without their memory if possible."""
     with torch.random.fork_rng(devices=[]):
         try:
             with torch.device("meta"):
@@ -155,3 +184,94 @@ def skeleton_shapes(architecture: Architecture, **arguments: Any) -> dict[str, t
         except (NotImplementedError, RuntimeError):  # constructors that compute with values
             model = architecture.build(**arguments)
     return {name: value.shape for name, value in model.state_dict().items()}
+
+
+def _find_prefix(names: Iterable[str], expected: Iterable[str]) -> str:
+    """Return what stands before a network's weight names in a file, ``"network."`` for instance."""
+    wanted = set(expected)
+    found: Counter[str] = Counter()
+    for name in names:
+        parts = name.split(".")
+        for at in range(len(parts)):
+            if ".".join(parts[at:]) in wanted:
+                found["".join(f"{part}." for part in parts[:at])] += 1
+    if not found:
+        return ""
+    most = max(found.values())
+    best = [prefix for prefix, count in found.items() if count == most]
+    if len(best) > 1:
+        shown = ", ".join(prefix or "(none)" for prefix in best)
+        raise InputError(
+            f"the file holds the network's weights more than once, under the prefixes {shown}: "
+            "choose with --prefix"
+        )
+    return best[0]
+
+
+def _read_size(
+    smaller: Mapping[str, torch.Size],
+    larger: Mapping[str, torch.Size],
+    weights: Mapping[str, Tensor],
+    prefix: str,
+) -> int | None:
+    for name, shape in smaller.items():
+        value = weights.get(prefix + name)
+        if value is None or value.ndim != len(shape) or name not in larger:
+            continue
+        for dimension, (low, high) in enumerate(zip(shape, larger[name], strict=True)):
+            if high == low + 1:
+                return value.shape[dimension] - (low - 2)
+    return None
+
+
+def load_weights(
+    model: nn.Module, weights: Mapping[str, Tensor], prefix: str, *, source: str, name: str
+) -> list[str]:
+    """Put weights into a network, all of them.
+
+    Args:
+        model: The network.
+        weights: Names in the file to tensors.
+        prefix: What stands before the network's own names.
+        source: The file, for messages.
+        name: The network, for messages.
+
+    Returns:
+        Names in the file that were not used because they belong to something else.
+
+    Raises:
+        InputError: If weights are missing, have other shapes, or the file has weights that the
+            network lacks; the message lists the first few of each.
+    """
+    expected = model.state_dict()
+    own = {key[len(prefix) :]: value for key, value in weights.items() if key.startswith(prefix)}
+    missing = [key for key in expected if key not in own and "num_batches_tracked" not in key]
+    mismatched = [
+        f"{key} is {_shape(own[key])} instead of {_shape(expected[key])}"
+        for key in expected
+        if key in own and _shape(own[key]) != _shape(expected[key])
+    ]
+    # What lies beside the network's own parts (a loss with weights) is none of our business.
+    parts = {key.partition(".")[0] for key in expected}
+    surplus = [key for key in own if key not in expected and key.partition(".")[0] in parts]
+    problems = [
+        f"{what}: {first_few(keys)}"
+        for what, keys in (
+            ("missing in the file", missing),
+            ("of another shape in the file", mismatched),
+            ("unknown to the network", surplus),
+        )
+        if keys
+    ]
+    if problems:
+        raise InputError(
+            f"the weights in {source}{f' under {prefix!r}' if prefix else ''} are not those of "
+            f"{name}. {'; '.join(problems)}. Is it another network, or another image size "
+            "(--image-size)?"
+        )
+    model.load_state_dict({key: own[key] for key in expected if key in own}, strict=False)
+    return [key for key in weights if key not in {prefix + used for used in expected}]
+
+
+def _shape(value: Any) -> list[int] | str:
+    return list(value.shape) if isinstance(value, Tensor) else type(value).__name__

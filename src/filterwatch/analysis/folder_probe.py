@@ -1,0 +1,333 @@
+"""The probe: a random, class-balanced sample of a folder, prepared for each model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from filterwatch.analysis.model_files import InputError, first_few
+from filterwatch.analysis.model_loading import LoadedModel, Statistics
+from filterwatch.datamodules import (
+    ImageSource,
+    Preprocessing,
+    Stream,
+    class_balanced_subset,
+    imagenet_statistics,
+    open_images,
+    resize,
+    seeded_generator,
+)
+
+_SPLITS = {"train", "training", "val", "valid", "validation", "test"}
+_IN_MEMORY = 2 * 1024**3  # bytes of decoded images; more are decoded when they are needed
+
+
+@dataclass(frozen=True)
+class ProbeImages:
+    """The images of a probe, as stored and as the network sees them.
+
+    Attributes:
+        directory: The folder that they come from.
+        files: Path of each below that folder, with forward slashes.
+        source: The images, uint8.
+        labels: Class of each, int64 [N]; ``None`` where the folder has no class subfolders.
+        class_names: Names of the classes, in the order of the labels.
+        n_available: Number of images in the folder.
+        preprocessing: What brings the images to the network.
+        size_origin: Why they have the size that they are brought to, for people.
+        statistics: What they are normalized by.
+        notes: What the reader of a result should know.
+    """
+
+    directory: str
+    files: list[str]
+    source: ImageSource
+    labels: Tensor | None
+    class_names: list[str]
+    n_available: int
+    preprocessing: Preprocessing
+    size_origin: str
+    statistics: Statistics
+    notes: list[str] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def first(self, n_images: int) -> ProbeImages:
+        """Return the first images of the probe as a probe of their own."""
+        labels = None if self.labels is None else self.labels[:n_images]
+        return replace(self, files=self.files[:n_images], labels=labels)
+
+    def pixels(self, rows: Tensor) -> Tensor:
+        """Return images of the probe as stored, uint8 [B, C, H, W]."""
+        return self.source.read(rows)
+
+    def thumbnails(self, rows: Tensor, side: int) -> Tensor:
+        """Return images, cropped as the network sees them, uint8 [B, C, side, side]."""
+        return resize(self.pixels(rows), side)
+
+    @property
+    def side(self) -> int:
+        """Side in pixels beyond which a thumbnail shows no more."""
+        height, width = self.pixels(torch.tensor([0])).shape[-2:]
+        return min(height, width, self.preprocessing.image_size or height)
+
+
+def sample_probe(
+    directory: str | Path,
+    size: int = 1000,
+    *,
+    seed: int = 0,
+    in_channels: int = 3,
+    image_size: int | None = None,
+    usual_image_size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> ProbeImages:
+    """Choose images of a folder at random, as many of each class as of every other.
+
+    Subfolders are classes, numbered by sorted name; without subfolders all images are taken as
+    one unlabelled class.
+
+    Args:
+        directory: The folder.
+        size: How many images; a folder with fewer is taken whole.
+        seed: Seed of the choice.
+        in_channels: 3, or 1 to read the images in gray.
+        image_size: Side in pixels to bring the images to. Default: their own size where they share
+            one and are square, else ``usual_image_size``.
+        usual_image_size: The side that the network was designed for.
+        mean: Mean of each channel, of pixels in [0, 1]. Default: ImageNet's.
+        std: Standard deviation of each channel. Default: ImageNet's.
+
+    Raises:
+        InputError: If there is no such folder, no image in it, the folder is one of splits, an
+            image cannot be decoded, or see `choose_statistics`.
+    """
+    directory = Path(directory)
+    if not directory.is_dir():
+        what = "is a file" if directory.exists() else "does not exist"
+        raise InputError(f"--images {directory} {what}: give a folder of images")
+    if in_channels not in (1, 3):
+        raise InputError(
+            f"the network takes images of {in_channels} channels: image files give 3, or 1 in grey"
+        )
+    if size < 1:
+        raise InputError(f"--probe-size must be at least 1, got {size}")
+    paths, labels, class_names, notes = _list_images(directory)
+    generator = seeded_generator(seed, Stream.PROBE)
+    chosen = class_balanced_subset(labels, min(size, len(labels)), generator).sort().values
+    probe_paths = [paths[row] for row in chosen.tolist()]
+    size_origin = "as given"
+    if image_size is None:
+        image_size, size_origin = _own_size(probe_paths, usual_image_size)
+    statistics = choose_statistics(in_channels, None, mean, std)
+    try:
+        source = open_images(
+            [str(path) for path in probe_paths], image_size, in_channels == 1, _IN_MEMORY
+        )
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    return ProbeImages(
+        directory=str(directory),
+        files=[path.relative_to(directory).as_posix() for path in probe_paths],
+        source=source,
+        labels=labels[chosen] if class_names else None,
+        class_names=class_names,
+        n_available=len(paths),
+        preprocessing=Preprocessing(image_size, statistics.mean, statistics.std),
+        size_origin=size_origin,
+        statistics=statistics,
+        notes=notes,
+    )
+
+
+def sample_probes(
+    models: Sequence[LoadedModel],
+    directory: str | Path,
+    size: int = 1000,
+    *,
+    seed: int = 0,
+    image_size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> list[ProbeImages]:
+    """Choose the images of a folder that models are to be probed with.
+
+    All models get the same images in the same size; each gets them normalized as in its training,
+    where that is known.
+
+    Args:
+        models: The models, at least one.
+        directory: The folder.
+        size: How many images.
+        seed: Seed of the choice.
+        image_size: Side in pixels to bring the images to. Default: the one that the models take,
+            else the one that they were trained on, else see `sample_probe`.
+        mean: Mean of each channel, of pixels in [0, 1]. Default: see `choose_statistics`.
+        std: Standard deviation of each channel. Default: likewise.
+
+    Returns:
+        The probe as each model sees it.
+
+    Raises:
+        InputError: If the models take images of different shapes, or see `sample_probe`.
+    """
+    first = models[0]
+    shape = (first.in_channels, first.fixed_image_size)
+    for other in models[1:]:
+        if (other.in_channels, other.fixed_image_size) != shape:
+            raise InputError(f"{first.path} and {other.path} take images of different shapes")
+    if first.fixed_batch_size is not None:
+        size = max(size - size % first.fixed_batch_size, 1)
+    side, origin = _image_size(models, image_size)
+    images = sample_probe(
+        directory,
+        size,
+        seed=seed,
+        in_channels=first.in_channels,
+        image_size=side,
+        usual_image_size=first.usual_image_size,
+    )
+    if side is not None:
+        images = replace(images, size_origin=origin)
+    probes = []
+    for model in models:
+        chosen = choose_statistics(model.in_channels, model.statistics, mean, std)
+        preprocessing = replace(images.preprocessing, mean=chosen.mean, std=chosen.std)
+        probes.append(replace(images, preprocessing=preprocessing, statistics=chosen))
+    return probes
+
+
+def choose_statistics(
+    n_channels: int,
+    known: Statistics | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Statistics:
+    """Return what to normalize by: what is asked for, else what is known, else ImageNet's.
+
+    Args:
+        n_channels: Channels of an image, 1 or 3.
+        known: What the network was trained with.
+        mean: What is asked for, one number or one a channel; ``None`` asks for nothing.
+        std: Likewise.
+
+    Raises:
+        InputError: If there are not as many numbers as channels, or a deviation is not positive.
+    """
+    for option, values in (("--mean", mean), ("--std", std)):
+        if values is not None and len(values) not in (1, n_channels):
+            raise InputError(
+                f"{option} needs 1 or {n_channels} numbers, one a channel, got {len(values)}"
+            )
+    if std is not None and not all(value > 0 for value in std):
+        raise InputError(f"--std must be positive, got {' '.join(map(str, std))}")
+    if known is None:
+        known = Statistics(*imagenet_statistics(n_channels), "ImageNet's", is_assumed=True)
+    new_mean = known.mean if mean is None else _per_channel(mean, n_channels)
+    new_std = known.std if std is None else _per_channel(std, n_channels)
+    if mean is not None and std is not None:
+        return Statistics(new_mean, new_std, "as given")
+    origin = known.origin
+    if mean is not None:
+        origin = f"the mean as given, the deviation {origin}"
+    elif std is not None:
+        origin = f"the deviation as given, the mean {origin}"
+    return Statistics(new_mean, new_std, origin, known.is_assumed)
+
+
+def _per_channel(values: Sequence[float], n_channels: int) -> tuple[float, ...]:
+    return tuple(values) * n_channels if len(values) == 1 else tuple(values)
+
+
+def _list_images(directory: Path) -> tuple[list[Path], Tensor, list[str], list[str]]:
+    """Return paths, labels [N], class names (none without subfolders), and notes."""
+    folders = sorted(
+        entry for entry in directory.iterdir() if entry.is_dir() and not entry.name.startswith(".")
+    )
+    names = [folder.name for folder in folders]
+    if len(names) > 1 and {name.lower() for name in names} <= _SPLITS:
+        raise InputError(
+            f"--images {directory} holds the splits {', '.join(names)}, not classes: give one of "
+            f"them, {directory / names[-1]} for instance"
+        )
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    def images_in(folder: Path, pattern: str) -> list[Path]:
+        return sorted(
+            path
+            for path in folder.glob(pattern)
+            if path.suffix.lower() in IMG_EXTENSIONS and not path.name.startswith(".")
+        )
+
+    loose = images_in(directory, "*")
+    by_class = [images_in(folder, "**/*") for folder in folders]
+    paths = [path for files in by_class for path in files]
+    notes: list[str] = []
+    if not paths:
+        if not loose:
+            raise InputError(
+                f"--images {directory} holds no images: expected {directory}/<class>/<name>.png or "
+                f"{directory}/<name>.png ({', '.join(IMG_EXTENSIONS)})"
+            )
+        return loose, torch.zeros(len(loose), dtype=torch.int64), [], notes
+    if loose:
+        notes.append(f"{len(loose)} images beside the class folders were left out")
+    empty = [name for name, files in zip(names, by_class, strict=True) if not files]
+    if empty:
+        notes.append(f"class folders without images: {first_few(empty)}")
+    labels = [label for label, files in enumerate(by_class) for _ in files]
+    return paths, torch.tensor(labels), names, notes
+
+
+def _image_size(models: Sequence[LoadedModel], asked: int | None) -> tuple[int | None, str]:
+    """Return the side of the images, ``None`` where their own decides, and why it is that."""
+    first = models[0]
+    fixed = first.fixed_image_size
+    if asked is not None:
+        if asked < 1:
+            raise InputError(f"--image-size must be at least 1, got {asked}")
+        if fixed not in (None, asked):
+            raise InputError(
+                f"--image-size {asked}: {first.name} of {first.path} takes images of {fixed} pixels"
+            )
+        return asked, "as given"
+    if fixed is not None:
+        return fixed, "all that the network takes"
+    trained = {
+        model.trained_image_size: model.path
+        for model in models
+        if model.trained_image_size is not None
+    }
+    if len(trained) > 1:
+        sizes = ", ".join(f"{path} on {side} pixels" for side, path in trained.items())
+        raise InputError(f"the models were trained on other sizes ({sizes}): say --image-size")
+    return next(iter(trained), None), "as in training, kept in the checkpoint"
+
+
+def _own_size(paths: list[Path], usual: int | None) -> tuple[int | None, str]:
+    """Return the side of images whose size nobody gave, ``None`` for their own, and why."""
+    sizes = Counter(_stored_size(path) for path in paths)
+    (width, height), _ = sizes.most_common(1)[0]
+    if len(sizes) == 1 and width == height:
+        return None, "they share it"
+    if usual is not None:
+        return usual, "the network's usual one"
+    return min(width, height), "that of most images"
+
+
+def _stored_size(path: Path) -> tuple[int, int]:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as file:
+            width, height = file.size
+    except (OSError, SyntaxError) as error:
+        raise InputError(f"{path} cannot be opened as an image: repair or remove it") from error
+    return width, height
