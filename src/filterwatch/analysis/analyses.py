@@ -212,12 +212,7 @@ class Comparison:
     unmatched: list[str]
 
     def isolated_by(self, filters: list[Filter], analysis: Analysis) -> dict[int, int]:
-        """Return how many of some filters isolate each image, most isolated first.
-
-        Args:
-            filters: Maps that are flagged in ``analysis``.
-            analysis: ``first`` or ``second``.
-        """
+        """Return how many of some flagged filters isolate each image, most isolated first."""
         wanted = set(filters)
         counts = Counter(
             index
@@ -229,11 +224,7 @@ class Comparison:
 
 
 def compare(first: Analysis, second: Analysis) -> Comparison:
-    """Match the filters of two models by layer and channel.
-
-    Args:
-        first: The one model on the probe.
-        second: The other on the same probe.
+    """Match the filters of two models on one probe by layer and channel.
 
     Raises:
         InputError: If the models have no layer in common, or the probes differ.

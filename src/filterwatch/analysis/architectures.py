@@ -39,14 +39,10 @@ class Architecture:
 
 
 def find_architecture(name: str) -> Architecture:
-    """Return the architecture of a name.
-
-    Args:
-        name: ``torchvision/NAME``, ``timm/NAME`` or ``filterwatch/NAME``.
+    """Return the architecture of ``torchvision/NAME``, ``timm/NAME`` or ``filterwatch/NAME``.
 
     Raises:
-        InputError: If there is no such source or name; the message lists the nearest names. Or if
-            the source's package is not installed.
+        InputError: If there is none of that name; the message lists the nearest names.
     """
     source, slash, short = name.partition("/")
     if source not in _SOURCES or not slash:
@@ -54,34 +50,33 @@ def find_architecture(name: str) -> Architecture:
             f"--model {name}: expected SOURCE/NAME with the sources {', '.join(_SOURCES)}, "
             "for example torchvision/resnet18"
         )
-    list_names, find = _SOURCES[source]
-    known = list_names()
-    if short not in known:
-        # A misspelling, or the beginning of a longer name.
-        near = difflib.get_close_matches(short, known, n=5, cutoff=0.5)
-        near = near or [other for other in known if short and short in other][:5]
-        remedy = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(known[:8])}"
-        raise InputError(f"--model {name}: {source} has no network of that name; {remedy}")
-    return find(short)
+    found = _SOURCES[source](short)
+    if isinstance(found, Architecture):
+        return found
+    # A misspelling, or the beginning of a longer name.
+    near = difflib.get_close_matches(short, found, n=5, cutoff=0.5)
+    near = near or [other for other in found if short and short in other][:5]
+    remedy = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(found[:8])}"
+    raise InputError(f"--model {name}: {source} has no network of that name; {remedy}")
 
 
-def _torchvision_names() -> list[str]:
-    import torchvision
-
-    names: list[str] = torchvision.models.list_models(module=torchvision.models)
-    return names
+# Each source returns the architecture of a name, or the names that there are.
 
 
-def _torchvision(name: str) -> Architecture:
-    import torchvision
+def _torchvision(name: str) -> Architecture | list[str]:
+    from torchvision import models
+
+    known: list[str] = models.list_models(module=models)
+    if name not in known:
+        return known
 
     def build(**arguments: Any) -> nn.Module:
         if name in ("googlenet", "inception_v3"):
             arguments["init_weights"] = False  # takes a minute, to be overwritten
-        model: nn.Module = torchvision.models.get_model(name, weights=None, **arguments)
+        model: nn.Module = models.get_model(name, weights=None, **arguments)
         return model
 
-    transforms = torchvision.models.get_model_weights(name).DEFAULT.transforms()
+    transforms = models.get_model_weights(name).DEFAULT.transforms()
     return Architecture(
         f"torchvision/{name}",
         build,
@@ -93,13 +88,16 @@ def _torchvision(name: str) -> Architecture:
     )
 
 
-def _timm_names() -> list[str]:
-    names: list[str] = _import_timm().list_models()
-    return names
-
-
-def _timm(name: str) -> Architecture:
-    timm = _import_timm()
+def _timm(name: str) -> Architecture | list[str]:
+    try:
+        import timm
+    except ImportError as error:
+        raise InputError(
+            "--model timm/… needs the package timm: pip install 'filterwatch[timm]'"
+        ) from error
+    known: list[str] = timm.list_models()
+    if name not in known:
+        return known
 
     def build(**arguments: Any) -> nn.Module:
         model: nn.Module = timm.create_model(name, pretrained=False, **arguments)
@@ -117,17 +115,9 @@ def _timm(name: str) -> Architecture:
     )
 
 
-def _import_timm() -> Any:
-    try:
-        import timm
-    except ImportError as error:
-        raise InputError(
-            "--model timm/… needs the package timm: pip install 'filterwatch[timm]'"
-        ) from error
-    return timm
-
-
-def _filterwatch(name: str) -> Architecture:
+def _filterwatch(name: str) -> Architecture | list[str]:
+    if name not in NETWORKS:
+        return list(NETWORKS)
     return Architecture(
         f"filterwatch/{name}",
         NETWORKS[name],
@@ -137,11 +127,7 @@ def _filterwatch(name: str) -> Architecture:
     )
 
 
-_SOURCES: dict[str, tuple[Callable[[], list[str]], Callable[[str], Architecture]]] = {
-    "torchvision": (_torchvision_names, _torchvision),
-    "timm": (_timm_names, _timm),
-    "filterwatch": (lambda: list(NETWORKS), _filterwatch),
-}
+_SOURCES = {"torchvision": _torchvision, "timm": _timm, "filterwatch": _filterwatch}
 
 
 def read_sizes(
@@ -152,13 +138,9 @@ def read_sizes(
     The network is built once more for each argument, with that argument one larger, to see which
     dimension of which weight it decides.
 
-    Args:
-        architecture: The network.
-        weights: Names in the file to tensors.
-        prefix: What stands before the network's own names; ``None`` finds it.
-
     Returns:
-        The prefix, and arguments for ``architecture.build``.
+        What stands before the network's own names in the file (found where ``prefix`` is
+        ``None``), and arguments for ``architecture.build``.
     """
     base = dict.fromkeys(architecture.size_arguments, 2)
     smaller = _skeleton_shapes(architecture, base)
@@ -227,14 +209,7 @@ def _read_size(
 def load_weights(
     model: nn.Module, weights: Mapping[str, Tensor], prefix: str, *, source: str, name: str
 ) -> list[str]:
-    """Put weights into a network, all of them.
-
-    Args:
-        model: The network.
-        weights: Names in the file to tensors.
-        prefix: What stands before the network's own names.
-        source: The file, for messages.
-        name: The network, for messages.
+    """Put weights into a network, all of them; ``source`` and ``name`` are for messages.
 
     Returns:
         Names in the file that were not used because they belong to something else.

@@ -32,11 +32,7 @@ from filterwatch.visuals import progress_bar
 
 
 def run_analyze(args: Sequence[str]) -> None:
-    """Analyse a finished model.
-
-    Args:
-        args: The subcommand's name and its arguments.
-    """
+    """Analyze a finished model; ``args`` are the subcommand's name and its arguments."""
     with _parsed("analyze", args) as options:
         [analysis] = _analyses([options.file], options)
         _publish(
@@ -49,11 +45,7 @@ def run_analyze(args: Sequence[str]) -> None:
 
 
 def run_compare(args: Sequence[str]) -> None:
-    """Compare two finished models on the same images.
-
-    Args:
-        args: The subcommand's name and its arguments.
-    """
+    """Compare two finished models; ``args`` are the subcommand's name and its arguments."""
     with _parsed("compare", args) as options:
         comparison = compare(*_analyses([options.first, options.second], options))
         _publish(

@@ -159,21 +159,9 @@ def sample_probes(
 ) -> list[ProbeImages]:
     """Choose the images of a folder that models are to be probed with.
 
-    All models get the same images in the same size; each gets them normalized as in its training,
-    where that is known.
-
-    Args:
-        models: The models, at least one.
-        directory: The folder.
-        size: How many images.
-        seed: Seed of the choice.
-        image_size: Side in pixels to bring the images to. Default: the one that the models take,
-            else the one that they were trained on, else see `sample_probe`.
-        mean: Mean of each channel, of pixels in [0, 1]. Default: see `choose_statistics`.
-        std: Standard deviation of each channel. Default: likewise.
-
-    Returns:
-        The probe as each model sees it.
+    All models get the same images in the same size: the one asked for, else the one that they
+    take, else the one that they were trained on, else see `sample_probe`. Each gets them normalized
+    as `choose_statistics` says.
 
     Raises:
         InputError: If the models take images of different shapes, or see `sample_probe`.
@@ -211,12 +199,6 @@ def choose_statistics(
     std: Sequence[float] | None = None,
 ) -> Statistics:
     """Return what to normalize by: what is asked for, else what is known, else ImageNet's.
-
-    Args:
-        n_channels: Channels of an image, 1 or 3.
-        known: What the network was trained with.
-        mean: What is asked for, one number or one a channel; ``None`` asks for nothing.
-        std: Likewise.
 
     Raises:
         InputError: If there are not as many numbers as channels, or a deviation is not positive.

@@ -72,17 +72,12 @@ def file_kind(path: Path) -> FileKind:
 def read_checkpoint(path: Path, *, trust: bool = False) -> Checkpoint | nn.Module:
     """Read weights from a checkpoint, a plain ``state_dict`` or a safetensors file.
 
-    Args:
-        path: The file.
-        trust: Unpickle whatever the file holds, which can run any code; without it only tensors
-            and plain values are read.
-
-    Returns:
-        The weights; or, from a trusted file that holds a whole module, the module.
+    With ``trust`` whatever the file holds is unpickled, which can run any code, and a file that
+    holds a whole module gives that module.
 
     Raises:
-        InputError: If the file cannot be read, is not trusted and holds more than tensors and
-            plain values, or holds no weights.
+        InputError: If the file cannot be read, holds no weights, or, while not trusted, holds more
+            than tensors and plain values.
     """
     if path.suffix == ".safetensors":
         return Checkpoint("state_dict", _read_safetensors(path))
