@@ -12,7 +12,6 @@ from rich.table import Table
 from filterwatch.analysis.analyses import Analysis, Comparison, Filter
 from filterwatch.analysis.folder_probe import ProbeImages
 from filterwatch.analysis.model_files import first_few
-from filterwatch.detection import AnomalyReport
 from filterwatch.visuals import PageImages, PageModel, write_page
 
 _SHOWN = 8
@@ -115,17 +114,14 @@ def _outputs_document(analysis: Analysis) -> dict[str, Any]:
 
 def report_notes(analysis: Analysis) -> Iterator[str]:
     """Yield the lines to print below an analysis's table."""
-    images = analysis.images
-    yield f"model: {_model_line(analysis)}"
-    yield f"probe: {_probe_line(images)}"
-    yield f"normalised by: {_normalization_line(images)}"
+    sides = {"model": analysis}
+    yield from (f"{term}: {text}" for term, text in _origin(sides))
     if analysis.accuracy is not None:
         yield f"accuracy on the probe: {analysis.accuracy:.1%}"
-    isolated = analysis.report.outlier_samples()
+    isolated = list(analysis.report.outlier_samples().items())[:_SHOWN]
     if isolated:
-        shown = _counted(dict(list(isolated.items())[:_SHOWN]), images)
-        yield f"images isolated by most anomaly filters (how many): {shown}"
-    yield from (f"note: {note}" for note in _notes(analysis))
+        yield f"images isolated by most anomaly filters (how many): {_counted(isolated, analysis)}"
+    yield from (f"note: {note}" for note in _notes(sides))
 
 
 def comparison_notes(comparison: Comparison) -> Iterator[str]:
@@ -139,15 +135,13 @@ def comparison_notes(comparison: Comparison) -> Iterator[str]:
             yield f"{what}: none"
             continue
         named = first_few([f"{layer} {channel}" for layer, channel in filters], _SHOWN)
-        shown = _counted(comparison.isolated_by(filters, analysis), analysis.images)
+        shown = _counted(comparison.isolated_by(filters, analysis).items(), analysis)
         yield f"{what}: {named}; they isolate (by how many): {shown}"
-    yield from (f"{what}: {_model_line(analysis)}" for what, analysis in sides.items())
-    yield f"probe: {_probe_line(comparison.first.images)}"
-    yield from (f"{term}: {line}" for term, line in _normalizations(sides, "normalised"))
+    yield from (f"{term}: {text}" for term, text in _origin(sides))
     for what, analysis in sides.items():
         if analysis.accuracy is not None:
             yield f"accuracy of the {what} on the probe: {analysis.accuracy:.1%}"
-    yield from (f"note: {note}" for note in _notes(*sides.values()))
+    yield from (f"note: {note}" for note in _notes(sides))
     if comparison.unmatched:
         yield f"not in both models: {first_few(comparison.unmatched, _SHOWN)}"
 
@@ -187,53 +181,33 @@ def write_report(analysis: Analysis, path: str | Path, *, n_charts: int = 40) ->
     Raises:
         ValueError: If the report was kept without its points.
     """
-    model, images, report = analysis.model, analysis.images, analysis.report
+    model, images = analysis.model, analysis.images
     write_page(
         path,
         [page_model(analysis)],
         page_images(images),
         title=f"Anomaly filters of {model.path.name}",
         subject=f"{model.name}, {model.kind}, on {len(images):,} images of {images.directory}",
-        facts=[
-            ("Model", _model_line(analysis)),
-            ("Probe", f"{_probe_line(images)}; chosen at random"),
-            ("Normalised by", _normalization_line(images)),
-            *_method_facts(report),
-            ("Time", f"{analysis.seconds:.1f} s"),
-            *(("Note", note) for note in _notes(analysis)),
-            *_skipped_facts(report),
-        ],
+        facts=_facts({"model": analysis}),
         n_charts=n_charts,
     )
 
 
 def write_comparison(comparison: Comparison, path: str | Path, *, n_charts: int = 40) -> None:
     """Write the page of two models side by side; see `write_report`."""
-    sides = {"First": comparison.first, "Second": comparison.second}
-    first, second = sides.values()
-    images = first.images
-    files = [str(analysis.model.path) for analysis in sides.values()]
-    unmatched = ", ".join(comparison.unmatched)
+    first, second = comparison.first, comparison.second
+    images, paths = first.images, (first.model.path, second.model.path)
+    facts = _facts({"first": first, "second": second})
+    if comparison.unmatched:
+        facts.append(("Not in both", ", ".join(comparison.unmatched)))
     write_page(
         path,
         [page_model(first), page_model(second)],
         page_images(images),
-        title=f"Anomaly filters: {first.model.path.name} and {second.model.path.name}",
-        subject=f"first: {files[0]}; second: {files[1]}; {len(images):,} images of "
+        title=f"Anomaly filters: {paths[0].name} and {paths[1].name}",
+        subject=f"first: {paths[0]}; second: {paths[1]}; {len(images):,} images of "
         f"{images.directory}",
-        facts=[
-            *(
-                (what, f"{_model_line(analysis)}, {analysis.seconds:.1f} s")
-                for what, analysis in sides.items()
-            ),
-            ("Probe", f"{_probe_line(images)}; chosen at random"),
-            *_normalizations(sides, "Normalised"),
-            *_method_facts(first.report),
-            *([("Not in both", unmatched)] if unmatched else []),
-            *(("Note", note) for note in _notes(first, second)),
-            *_skipped_facts(first.report),
-            *_skipped_facts(second.report),
-        ],
+        facts=facts,
         n_charts=n_charts,
     )
 
@@ -262,29 +236,68 @@ def page_model(analysis: Analysis) -> PageModel:
     )
 
 
-def _method_facts(report: AnomalyReport) -> Iterator[tuple[str, str]]:
+def _facts(sides: dict[str, Analysis]) -> list[tuple[str, str]]:
+    """Return how a page was made, as terms and texts."""
+    report = next(iter(sides.values())).report
     criteria, limit = report.criteria, report.small_cluster_limit
     alpha, beta, theta = (
         "off" if ratio is None else f"{ratio:g}"
         for ratio in (criteria.small_cluster_ratio, criteria.ch_ratio, criteria.activation_ratio)
     )
     images = "1 image" if limit == 1 else f"{limit:,} images"
-    yield (
-        "Thresholds",
+    thresholds = (
         f"small clusters of at most {images} (λ), more than {alpha} of the clusters (α), CH index "
-        f"above {beta} (β) and activation of at least {theta} (θ) times the layer’s mean",
+        f"above {beta} (β) and activation of at least {theta} (θ) times the layer’s mean"
     )
-    yield "Clustering", ", ".join(f"{name} = {value}" for name, value in report.settings.items())
+    settings = ", ".join(f"{name} = {value}" for name, value in report.settings.items())
+    seconds = " and ".join(f"{analysis.seconds:.1f} s" for analysis in sides.values())
+    return [
+        *((term.capitalize(), text) for term, text in _origin(sides)),
+        ("Thresholds", thresholds),
+        ("Clustering", settings),
+        ("Time", seconds),
+        *(("Note", note) for note in _notes(sides)),
+        *(
+            (f"Skipped {layer}", reason)
+            for analysis in sides.values()
+            for layer, reason in analysis.report.skipped.items()
+        ),
+    ]
 
 
-def _skipped_facts(report: AnomalyReport) -> Iterator[tuple[str, str]]:
-    yield from ((f"Skipped {layer}", reason) for layer, reason in report.skipped.items())
+def _origin(sides: dict[str, Analysis]) -> Iterator[tuple[str, str]]:
+    """Yield which models, which probe, and what normalized it for each, as terms and texts."""
+    for side, analysis in sides.items():
+        model = analysis.model
+        yield side, f"{model.name} from {model.path} ({model.kind})"
+    images = next(iter(sides.values())).images
+    classes = f"{len(images.class_names)} classes" if images.class_names else "no class folders"
+    size = images.preprocessing.image_size
+    how = "at their own size" if size is None else f"brought to {size}x{size} pixels"
+    yield (
+        "probe",
+        f"{len(images)} of {images.n_available} images of {images.directory}, chosen at random, {classes}; {how} "
+        f"({images.size_origin})",
+    )
+    normalized = {side: _normalization(analysis.images) for side, analysis in sides.items()}
+    if len(set(normalized.values())) == 1:
+        yield "normalised by", next(iter(normalized.values()))
+    else:
+        yield from ((f"normalised for the {side} by", text) for side, text in normalized.items())
 
 
-def _notes(*analyses: Analysis) -> Iterable[str]:
-    """Return all that the reader of a result should know."""
+def _normalization(images: ProbeImages) -> str:
+    statistics = images.statistics
+    mean, std = (
+        " ".join(f"{value:g}" for value in values) for values in (statistics.mean, statistics.std)
+    )
+    return f"mean {mean}, standard deviation {std} ({statistics.origin})"
+
+
+def _notes(sides: dict[str, Analysis]) -> Iterable[str]:
+    """Return all that the reader of a result should know, each once."""
     notes: dict[str, None] = {}
-    for analysis in analyses:
+    for analysis in sides.values():
         images, limit = analysis.images, analysis.report.small_cluster_limit
         found = [*analysis.model.notes, *images.notes, *images.statistics.notes]
         if len(images) < _FEW:
@@ -297,36 +310,6 @@ def _notes(*analyses: Analysis) -> Iterable[str]:
     return notes
 
 
-def _counted(isolated: dict[int, int], images: ProbeImages) -> str:
-    return first_few([f"{images.files[at]} ({count})" for at, count in isolated.items()], _SHOWN)
-
-
-def _model_line(analysis: Analysis) -> str:
-    return f"{analysis.model.name} from {analysis.model.path} ({analysis.model.kind})"
-
-
-def _probe_line(images: ProbeImages) -> str:
-    classes = f"{len(images.class_names)} classes" if images.class_names else "no class folders"
-    size = images.preprocessing.image_size
-    how = "at their own size" if size is None else f"brought to {size}x{size} pixels"
-    return (
-        f"{len(images)} of {images.n_available} images of {images.directory}, {classes}; {how} "
-        f"({images.size_origin})"
-    )
-
-
-def _normalization_line(images: ProbeImages) -> str:
-    statistics = images.statistics
-    mean, std = (
-        " ".join(f"{value:g}" for value in values) for values in (statistics.mean, statistics.std)
-    )
-    return f"mean {mean}, standard deviation {std} ({statistics.origin})"
-
-
-def _normalizations(sides: dict[str, Analysis], normalized: str) -> Iterator[tuple[str, str]]:
-    lines = {what: _normalization_line(analysis.images) for what, analysis in sides.items()}
-    if len(set(lines.values())) == 1:
-        yield f"{normalized} by", next(iter(lines.values()))
-    else:
-        for what, line in lines.items():
-            yield f"{normalized} for the {what.lower()} by", line
+def _counted(isolated: Iterable[tuple[int, int]], analysis: Analysis) -> str:
+    files = analysis.images.files
+    return first_few([f"{files[index]} ({count})" for index, count in isolated], _SHOWN)
