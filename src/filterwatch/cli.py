@@ -65,7 +65,8 @@ class _ShowVersion(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
         from filterwatch import __version__
 
-        parser.exit(message=f"filterwatch {__version__}\n")
+        print(f"filterwatch {__version__}")
+        parser.exit()
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -17,24 +17,14 @@ from filterwatch.models import NETWORKS
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network that can be built, and how its images usually reach it.
+    """A network that can be built, and how its images usually reach it."""
 
-    Attributes:
-        name: ``SOURCE/NAME``.
-        build: Builds it on the default device, with fresh weights, from keyword arguments.
-        size_arguments: The arguments of ``build`` that can be read from the shapes of weights.
-        image_size: Side in pixels of the images that it was designed for.
-        takes_any_size: Whether it takes images of other sizes.
-        mean: Mean of each channel that its published weights were trained with, if known.
-        std: Standard deviation, likewise.
-    """
-
-    name: str
-    build: Callable[..., nn.Module]
-    size_arguments: tuple[str, ...]
-    image_size: int
+    name: str  # SOURCE/NAME
+    build: Callable[..., nn.Module]  # with fresh weights, on the default device
+    size_arguments: tuple[str, ...]  # of `build`, to be read from the shapes of weights
+    image_size: int  # side in pixels that it was designed for
     takes_any_size: bool = True
-    mean: tuple[float, ...] | None = None
+    mean: tuple[float, ...] | None = None  # of each channel, in the training of published weights
     std: tuple[float, ...] | None = None
 
 

@@ -19,12 +19,7 @@ _FEW = 200  # images: below, 1% of them is one image
 
 
 def report_document(analysis: Analysis) -> dict[str, Any]:
-    """Return an analysis as plain data.
-
-    It holds all of ``AnomalyReport.to_dict()``, so that ``AnomalyReport.from_json`` reads it, and
-    beside that ``model`` and ``probe``: what was analysed, on which images, with their labels and
-    predictions.
-    """
+    """Return an analysis as plain data, which ``AnomalyReport.from_dict`` reads, too."""
     return analysis.report.to_dict() | {
         "model": _model_document(analysis),
         "probe": _probe_document(analysis.images)
@@ -276,8 +271,8 @@ def _origin(sides: dict[str, Analysis]) -> Iterator[tuple[str, str]]:
     how = "at their own size" if size is None else f"brought to {size}x{size} pixels"
     yield (
         "probe",
-        f"{len(images)} of {images.n_available} images of {images.directory}, chosen at random, {classes}; {how} "
-        f"({images.size_origin})",
+        f"{len(images)} of {images.n_available} images of {images.directory}, chosen at random, "
+        f"{classes}; {how} ({images.size_origin})",
     )
     normalized = {side: _normalization(analysis.images) for side, analysis in sides.items()}
     if len(set(normalized.values())) == 1:

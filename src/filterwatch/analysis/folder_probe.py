@@ -91,11 +91,9 @@ def sample_probe(
 ) -> ProbeImages:
     """Choose images of a folder at random, as many of each class as of every other.
 
-    Subfolders are classes, numbered by sorted name; without subfolders all images are taken as
-    one unlabelled class.
-
     Args:
-        directory: The folder.
+        directory: The folder. Its subfolders are classes, numbered by sorted name; without
+            subfolders all images are taken as one unlabelled class.
         size: How many images; a folder with fewer is taken whole.
         seed: Seed of the choice.
         in_channels: 3, or 1 to read the images in gray.
@@ -106,8 +104,7 @@ def sample_probe(
         std: Standard deviation of each channel. Default: ImageNet's.
 
     Raises:
-        InputError: If there is no such folder, no image in it, the folder is one of splits, an
-            image cannot be decoded, or see `choose_statistics`.
+        InputError: If the folder cannot be used, or see `choose_statistics`.
     """
     directory = Path(directory)
     if not directory.is_dir():
@@ -309,7 +306,6 @@ def _stored_size(path: Path) -> tuple[int, int]:
 
     try:
         with Image.open(path) as file:
-            width, height = file.size
+            return file.size
     except (OSError, SyntaxError) as error:
         raise InputError(f"{path} cannot be opened as an image: repair or remove it") from error
-    return width, height

@@ -33,20 +33,12 @@ def first_few(names: list[str], shown: int = 5) -> str:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The weights in a file.
+    """The weights in a file, and what a Lightning checkpoint says of their training."""
 
-    Attributes:
-        kind: ``"Lightning checkpoint"``, ``"state_dict"`` or ``"pickled module"``.
-        weights: Parameter and buffer names, as in the file, to tensors on the CPU.
-        hyperparameters: What the LightningModule was built with, where the file says so.
-        preprocessing: What the training images went through, where the file says so; the
-            datamodules of filterwatch keep it.
-    """
-
-    kind: str
-    weights: dict[str, Tensor]
-    hyperparameters: dict[str, Any] = field(default_factory=dict)
-    preprocessing: Preprocessing | None = None
+    kind: Literal["Lightning checkpoint", "state_dict", "pickled module"]
+    weights: dict[str, Tensor]  # by the names in the file, on the CPU
+    hyperparameters: dict[str, Any] = field(default_factory=dict)  # of the LightningModule
+    preprocessing: Preprocessing | None = None  # of the images; our datamodules keep it
 
 
 def file_kind(path: Path) -> FileKind:

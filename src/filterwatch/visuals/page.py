@@ -57,23 +57,14 @@ def write_page(
         },
         "sprite": asdict(sprite_sheet(images)),
     }
-    page = _render(len(models) > 1, payload, title=title, subject=subject, facts=list(facts))
+    page = _render(len(models) > 1, payload, facts, title=title, subject=subject)
     Path(path).write_text(page, encoding="utf-8")
 
 
 def _render(
-    compared: bool,
-    payload: dict[str, Any],
-    *,
-    title: str,
-    subject: str,
-    facts: list[tuple[str, str]],
+    compared: bool, payload: dict[str, Any], facts: Sequence[tuple[str, str]], **texts: str
 ) -> str:
-    """Fill the template.
-
-    The page's content security policy allows the scripts that are put in here, by their hashes, and
-    nothing from the network.
-    """
+    """Fill the template; its security policy allows these scripts alone, by their hashes."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
     from plotly.offline import get_plotlyjs, get_plotlyjs_version
@@ -86,9 +77,8 @@ def _render(
     )
     made_by = f"filterwatch {version('filterwatch')}; charts by plotly.js {get_plotlyjs_version()}"
     return environment.from_string(_read("page.html.j2")).render(
-        title=title,
+        **texts,
         compared=compared,
-        subject=subject,
         facts=[*facts, ("Made by", made_by)],
         # Our own files and plotly's, which must reach the browser as they are.
         style=Markup(_read("page.css")),

@@ -23,25 +23,15 @@ _COORDINATE_STEPS = 65535
 
 @dataclass(frozen=True)
 class PageModel:
-    """A model as a page shows it.
+    """A model as a page shows it."""
 
-    Attributes:
-        report: Its anomaly filters, with points and labels.
-        file: What names it among two.
-        accuracy: Share of the probe that it classifies as labelled, if known.
-        comparable: Whether a prediction can be right or wrong.
-        output_names: Name of each output class.
-        predictions: The class that it gives each image, int64 [N].
-        confidences: The probability that it gives that class, [N].
-    """
-
-    report: AnomalyReport
-    file: str
+    report: AnomalyReport  # with points and labels
+    file: str  # names it among two
     accuracy: float | None = None
-    comparable: bool = False
+    comparable: bool = False  # whether a prediction can be right or wrong
     output_names: list[str] = field(default_factory=list)
-    predictions: Tensor | None = None
-    confidences: Tensor | None = None
+    predictions: Tensor | None = None  # a class for each image, int64 [N]
+    confidences: Tensor | None = None  # the probability of that class, [N]
 
 
 def page_numbers(models: Sequence[PageModel], chart_filters: Sequence[int]) -> dict[str, Any]:
@@ -51,9 +41,6 @@ def page_numbers(models: Sequence[PageModel], chart_filters: Sequence[int]) -> d
         models: One or two models on the same probe and the same layers.
         chart_filters: Positions of the filters to draw scatter plots of, the most wanted first;
             those that do not fit the page's size are left out.
-
-    Raises:
-        ValueError: If a report was kept without its points.
     """
     report = models[0].report
     budget = min(_CHART_BYTES * max(report.n_samples / 1000, 1), _MOST_CHART_BYTES)
@@ -70,11 +57,8 @@ def rank_filters(reports: Sequence[AnomalyReport]) -> tuple[list[int], int]:
     """Order the filters of a network, the most anomalous first.
 
     Flagged ones come first, then those that meet most of the three criteria; among equals the
-    Calinski-Harabasz index relative to the layer's mean decides. Dead filters are left out.
-
-    Args:
-        reports: One report, or several on the same layers, where the best of a filter's places
-            counts.
+    Calinski-Harabasz index relative to the layer's mean decides. Dead filters are left out. Of
+    several reports on the same layers the best of a filter's places counts.
 
     Returns:
         Positions of the filters among all filters of all layers in forward order, and how many of

@@ -24,36 +24,21 @@ _QUALITIES = (75, 50)  # of the WebP compression, tried in this order
 
 @dataclass(frozen=True)
 class PageImages:
-    """The images of a probe as a page shows them.
-
-    Attributes:
-        files: Name of each.
-        labels: Class of each, or ``None``.
-        class_names: Names of the classes, in the order of the labels.
-        thumbnails: Called with rows [B] and a side in pixels; returns uint8 [B, C, side, side].
-        side: Side in pixels beyond which a thumbnail shows no more.
-    """
+    """The images of a probe as a page shows them."""
 
     files: list[str]
     labels: list[int] | None
-    class_names: list[str]
-    thumbnails: Callable[[Tensor, int], Tensor]
-    side: int = 64
+    class_names: list[str]  # in the order of the labels
+    thumbnails: Callable[[Tensor, int], Tensor]  # rows [B] and a side to uint8 [B, C, side, side]
+    side: int = 64  # in pixels; beyond it a thumbnail shows no more
 
 
 @dataclass(frozen=True)
 class SpriteSheet:
-    """Thumbnails in rows, left to right and top to bottom.
+    """Thumbnails in rows, left to right and top to bottom."""
 
-    Attributes:
-        data_uri: The WebP picture.
-        side: Side of a thumbnail in pixels.
-        columns: Thumbnails in a row.
-        rows: Number of rows.
-    """
-
-    data_uri: str
-    side: int
+    data_uri: str  # the WebP picture
+    side: int  # of a thumbnail, in pixels
     columns: int
     rows: int
 

@@ -34,21 +34,21 @@ function predictionLine(run, sample) {
   return element('div', { class: right ? 'right' : 'wrong' }, `${right ? '✓' : '✗'} ${text}`);
 }
 
-function imageLines(sample) {
+function imageLines(sample, shown = runs) {
   const { labels, class_names: names } = probe;
   return [
     labels === null ? null : element('div', { class: 'label' }, `label ${names[labels[sample]]}`),
-    ...runs.map((run, at) => {
+    ...shown.map((run, at) => {
       const line = predictionLine(run, sample);
-      if (second) line?.prepend(`${ORDINALS[at]}: `);
+      if (shown.length > 1) line?.prepend(`${ORDINALS[at]}: `);
       return line;
     }),
     element('div', { class: 'file', title: probe.files[sample] }, probe.files[sample]),
   ];
 }
 
-function imageCard(sample, { side = 96, ...options }, ...extra) {
-  return element('div', { class: 'card', 'data-sample': sample, ...options }, thumbnail(sample, side), ...imageLines(sample), ...extra);
+function imageCard(sample, { side = 96, shown = runs, ...options }, ...extra) {
+  return element('div', { class: 'card', 'data-sample': sample, ...options }, thumbnail(sample, side), ...imageLines(sample, shown), ...extra);
 }
 
 // The images of a filter's small clusters, the smallest cluster first; ring(sample or null) marks
@@ -66,6 +66,7 @@ function outlierCards(run, filter, limit, ring, shown = 24) {
   });
   const card = (sample) => imageCard(sample, {
     side: 72,
+    shown: [run],
     tabindex: 0,
     onmouseenter: () => ring(sample),
     onmouseleave: () => ring(null),
