@@ -306,6 +306,7 @@ def _stored_size(path: Path) -> tuple[int, int]:
 
     try:
         with Image.open(path) as file:
-            return file.size
+            width, height = file.size
     except (OSError, SyntaxError) as error:
         raise InputError(f"{path} cannot be opened as an image: repair or remove it") from error
+    return width, height
