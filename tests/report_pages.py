@@ -8,7 +8,7 @@ import torch
 
 from filterwatch import AnomalyCriteria, AnomalyReport
 from filterwatch.analysis import Analysis
-from filterwatch.detection.criteria import flag_anomalies
+from filterwatch.detection import flag_anomalies
 
 if TYPE_CHECKING:
     from selenium.webdriver.chrome.webdriver import WebDriver

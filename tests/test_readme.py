@@ -16,7 +16,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 from watched import TinyNet, loader
 
 from filterwatch import AnomalyCriteria, AnomalyFilterCallback
-from filterwatch.analysis.arguments import build_parser
+from filterwatch.analysis.command_line import build_parser
 from filterwatch.cli import main
 from reproduction.__main__ import EXPERIMENTS
 from reproduction.__main__ import main as reproduce

@@ -1,27 +1,60 @@
 """Watch a CNN's filters while it trains: which overfit, and because of which samples."""
 
 from importlib import import_module
-from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_PACKAGES = {
-    "AnomalyCriteria": "detection",
-    "AnomalyFilter": "detection",
+if TYPE_CHECKING:
+    from filterwatch.actions import MaskFilters, StopTraining, mask_filters
+    from filterwatch.callbacks import AnomalyFilterCallback
+    from filterwatch.detection import (
+        AnomalyCriteria,
+        AnomalyFilter,
+        AnomalyReport,
+        Clusterings,
+        LayerReport,
+        cluster_points,
+        detect_anomaly_filters,
+    )
+
+    __version__: str
+
+__all__ = [
+    "AnomalyCriteria",
+    "AnomalyFilter",
+    "AnomalyFilterCallback",
+    "AnomalyReport",
+    "Clusterings",
+    "LayerReport",
+    "MaskFilters",
+    "StopTraining",
+    "cluster_points",
+    "detect_anomaly_filters",
+    "mask_filters",
+]
+
+# Where a name comes from, unless it is from the detection. Nothing is imported before it is asked
+# for: the detection needs no Lightning, and `filterwatch --help` needs neither.
+_HOMES = {
     "AnomalyFilterCallback": "callbacks",
-    "AnomalyReport": "detection",
-    "Clusterings": "detection",
-    "LayerReport": "detection",
     "MaskFilters": "actions",
     "StopTraining": "actions",
-    "cluster_points": "detection",
-    "detect_anomaly_filters": "detection",
     "mask_filters": "actions",
 }
-__version__ = version("filterwatch")
-__all__ = sorted(_PACKAGES)
+_PACKAGES = ("actions", "analysis", "callbacks", "datamodules", "detection", "models", "visuals")
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _PACKAGES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"filterwatch.{_PACKAGES[name]}"), name)
+    if name in __all__:
+        value = getattr(import_module(f"filterwatch.{_HOMES.get(name, 'detection')}"), name)
+    elif name in _PACKAGES:
+        value = import_module(f"filterwatch.{name}")
+    elif name == "__version__":
+        value = import_module("importlib.metadata").version("filterwatch")
+    else:
+        raise AttributeError(f"module 'filterwatch' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_PACKAGES, "__version__"})

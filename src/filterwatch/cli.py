@@ -4,8 +4,8 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
-from importlib import import_module, metadata
-from typing import NamedTuple
+from importlib import import_module
+from typing import Any, NamedTuple
 
 
 class Command(NamedTuple):
@@ -32,10 +32,12 @@ COMMANDS = {
     "validate": Command("evaluate it on the validation data", "filterwatch.lightning_cli:run"),
     "test": Command("evaluate it on the test data", "filterwatch.lightning_cli:run"),
     "analyze": Command(
-        "find the anomaly filters of a finished model", "filterwatch.analysis.command:run_analyze"
+        "find the anomaly filters of a finished model",
+        "filterwatch.analysis.command_line:run_analyze",
     ),
     "compare": Command(
-        "find what changed between two finished models", "filterwatch.analysis.command:run_compare"
+        "find what changed between two finished models",
+        "filterwatch.analysis.command_line:run_compare",
     ),
 }
 
@@ -57,6 +59,16 @@ def main(args: Sequence[str] | None = None) -> None:
     COMMANDS[command].run(args)
 
 
+class _ShowVersion(argparse.Action):
+    """Looks the version up when it is asked for, which takes as long as all else here."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from filterwatch import __version__
+
+        print(f"filterwatch {__version__}")
+        parser.exit()
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="filterwatch",
@@ -64,8 +76,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog="filterwatch COMMAND --help describes a command's own arguments.",
         formatter_class=partial(argparse.HelpFormatter, max_help_position=30),  # names in one line
     )
-    version = metadata.version("filterwatch")
-    parser.add_argument("--version", action="version", version=f"filterwatch {version}")
+    parser.add_argument(
+        "--version", action=_ShowVersion, nargs=0, help="show the program's version and exit"
+    )
     commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
     for name, command in COMMANDS.items():
         commands.add_parser(name, help=command.summary, add_help=False)

@@ -12,8 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from filterwatch.analysis.checkpoints import Checkpoint, file_kind, read_checkpoint
-from filterwatch.analysis.errors import InputError
+from filterwatch.analysis.model_files import Checkpoint, InputError, file_kind, read_checkpoint
 
 WEIGHTS = {"layer.weight": torch.ones(2, 3), "layer.bias": torch.zeros(2)}
 

@@ -16,9 +16,9 @@ from filterwatch.analysis import (
     LoadedModel,
     ProbeImages,
     analyze,
+    compare,
     sample_probe,
 )
-from filterwatch.analysis.comparison import compare
 from filterwatch.analysis.documents import comparison_document, comparison_notes
 from finished_models import Tiny
 

@@ -10,9 +10,16 @@ import torch
 
 from browser import open_browser
 from filterwatch import AnomalyCriteria
-from filterwatch.analysis import Analysis, analyze, load_model, sample_probe
-from filterwatch.analysis.comparison import Comparison, compare
-from filterwatch.visuals.html import write_comparison, write_report
+from filterwatch.analysis import (
+    Analysis,
+    Comparison,
+    analyze,
+    compare,
+    load_model,
+    sample_probe,
+    write_comparison,
+    write_report,
+)
 from finished_models import save_classifier, write_classes
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from filterwatch import AnomalyCriteria
-from filterwatch.analysis.comparison import Comparison
+from filterwatch.analysis import Comparison
 
 if TYPE_CHECKING:
     from selenium.webdriver.chrome.webdriver import WebDriver

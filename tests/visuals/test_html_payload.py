@@ -8,6 +8,7 @@ import io
 import json
 import re
 from dataclasses import replace
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,11 @@ import torch
 from PIL import Image
 
 from filterwatch import AnomalyCriteria
-from filterwatch.analysis import Analysis, LoadedModel, analyze, sample_probe
-from filterwatch.visuals.html import write_report
-from filterwatch.visuals.html_images import sprite_sheet
-from filterwatch.visuals.html_page import embed_json
-from filterwatch.visuals.html_payload import build_payload, pack
-from filterwatch.visuals.html_ranking import rank_filters
+from filterwatch.analysis import Analysis, LoadedModel, analyze, sample_probe, write_report
+from filterwatch.analysis.documents import page_images, page_model
+from filterwatch.visuals.page import embed_json
+from filterwatch.visuals.page_numbers import pack, page_numbers, rank_filters
+from filterwatch.visuals.sprite_sheet import _side_that_fits, sprite_sheet
 from finished_models import Tiny, write_classes, write_images
 
 HOSTILE = "</script><script>alert('&')</script>"
@@ -41,7 +41,7 @@ def unpack(packed: dict[str, str]) -> np.ndarray:
 
 
 def test_numbers_that_decide_are_exact(analysis: Analysis) -> None:
-    run = build_payload([analysis], [])["runs"][0]
+    run = page_numbers([page_model(analysis)], [])["runs"][0]
     layers = analysis.report.layers.values()
     ch_index = torch.cat([layer.ch_index for layer in layers]).numpy()
     activation = torch.cat([layer.activation for layer in layers]).numpy()
@@ -54,7 +54,7 @@ def test_numbers_that_decide_are_exact(analysis: Analysis) -> None:
 
 
 def test_charts_hold_points_and_labels_in_the_order_asked_for(analysis: Analysis) -> None:
-    charts = build_payload([analysis], [13, 2])["runs"][0]["charts"]
+    charts = page_numbers([page_model(analysis)], [13, 2])["runs"][0]["charts"]
     assert charts["filters"] == [13, 2]
     steps = unpack(charts["points"]).reshape(2, 80, 2).astype(float)
     bounds = np.array(charts["bounds"])
@@ -70,8 +70,8 @@ def test_charts_hold_points_and_labels_in_the_order_asked_for(analysis: Analysis
 def test_charts_beyond_the_budget_are_left_out(
     analysis: Analysis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("filterwatch.visuals.html_payload._CHART_BYTES", 80 * 5 * 4 / 3 * 3)
-    charts = build_payload([analysis], list(range(10)))["runs"][0]["charts"]
+    monkeypatch.setattr("filterwatch.visuals.page_numbers._CHART_BYTES", 80 * 5 * 4 / 3 * 3)
+    charts = page_numbers([page_model(analysis)], list(range(10)))["runs"][0]["charts"]
     assert charts["filters"] == [0, 1, 2]
 
 
@@ -99,7 +99,10 @@ def test_nothing_from_outside_can_leave_its_place(analysis: Analysis, tmp_path: 
     assert data is not None
     assert not set("<>&") & set(data[1])
     payload = json.loads(data[1])
-    assert payload["runs"][0]["name"] == HOSTILE
+    assert payload["runs"][0]["file"] == "<b>.pt"
+    escaped = escape(HOSTILE).replace("&#x27;", "&#39;").replace("&quot;", "&#34;")
+    assert f"<dt>Model</dt><dd>{escaped} from &lt;b&gt;.pt (state_dict)</dd>" in page
+    assert f"<dt>Note</dt><dd>{escaped}</dd>" in page
     assert payload["probe"]["class_names"][0] == "<script>"
     assert "<title>Anomaly filters of &lt;b&gt;.pt</title>" in page
 
@@ -134,7 +137,7 @@ def test_the_page_names_no_address_and_allows_only_its_own_scripts(
 def test_thumbnails_show_the_images_in_order(tmp_path: Path) -> None:
     shades = np.repeat(np.arange(0, 250, 25, dtype=np.uint8), 28 * 28).reshape(10, 28, 28)
     write_images(tmp_path, shades)
-    sheet = sprite_sheet(sample_probe(tmp_path, 10))
+    sheet = sprite_sheet(page_images(sample_probe(tmp_path, 10)))
     assert (sheet.side, sheet.columns, sheet.rows) == (32, 4, 3)
     data = base64.b64decode(sheet.data_uri.split(",")[1])
     pixels = np.array(Image.open(io.BytesIO(data)).convert("L"))
@@ -149,15 +152,8 @@ def test_thumbnails_show_the_images_in_order(tmp_path: Path) -> None:
 def test_large_probes_get_smaller_thumbnails(tmp_path: Path) -> None:
     write_images(tmp_path, np.zeros((3, 100, 80), np.uint8))
     images = sample_probe(tmp_path, 3, image_size=90)
-    assert sprite_sheet(images).side == 64
-    many = replace(images, files=images.files * 700)
-    assert _side(many) == 48
-
-
-def _side(images: object) -> int:
-    from filterwatch.visuals.html_images import _side_that_fits
-
-    return _side_that_fits(len(images))  # type: ignore[arg-type]
+    assert sprite_sheet(page_images(images)).side == 64
+    assert _side_that_fits(2100) == 48
 
 
 def test_packing_keeps_values() -> None:
@@ -170,7 +166,7 @@ def test_a_report_without_points_says_so(analysis: Analysis) -> None:
     layers = {name: replace(layer, points=None) for name, layer in analysis.report.layers.items()}
     without = replace(analysis, report=replace(analysis.report, layers=layers))
     with pytest.raises(ValueError, match="without its points"):
-        build_payload([without], [0])
+        page_numbers([page_model(without)], [0])
 
 
 def test_thumbnails_of_much_detail_are_smaller(
@@ -178,11 +174,11 @@ def test_thumbnails_of_much_detail_are_smaller(
 ) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (20, 64, 64, 3), dtype=np.uint8)
     write_images(tmp_path, noise)
-    images = sample_probe(tmp_path, 20)
+    images = page_images(sample_probe(tmp_path, 20))
     free = sprite_sheet(images)
     for share, side in ((0.9, 64), (0.6, 48), (0.0, 16)):
         budget = int(share * len(free.data_uri))
-        monkeypatch.setattr("filterwatch.visuals.html_images._SHEET_BYTES", budget)
+        monkeypatch.setattr("filterwatch.visuals.sprite_sheet._SHEET_BYTES", budget)
         sheet = sprite_sheet(images)
         assert sheet.side == side
         if share:

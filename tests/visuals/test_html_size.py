@@ -12,9 +12,16 @@ import torchvision
 from PIL import Image
 
 from filterwatch import AnomalyCriteria
-from filterwatch.analysis import Analysis, LoadedModel, ProbeImages, analyze, sample_probe
-from filterwatch.analysis.comparison import compare
-from filterwatch.visuals.html import write_comparison, write_report
+from filterwatch.analysis import (
+    Analysis,
+    LoadedModel,
+    ProbeImages,
+    analyze,
+    compare,
+    sample_probe,
+    write_comparison,
+    write_report,
+)
 
 LIMIT = 10_000_000
 

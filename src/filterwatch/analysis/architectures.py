@@ -1,52 +1,38 @@
-"""Named architectures: ``torchvision/NAME``, ``timm/NAME``, ``filterwatch/NAME``."""
+"""Networks by name, ``torchvision/NAME`` for instance, and how weights of a file fit them."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torchvision
-from torch import nn
+from torch import Tensor, nn
 
-from filterwatch.analysis.errors import InputError
+from filterwatch.analysis.model_files import InputError, first_few
 from filterwatch.models import NETWORKS
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A network that can be built, and how its images usually reach it.
+    """A network that can be built, and how its images usually reach it."""
 
-    Attributes:
-        name: ``SOURCE/NAME``.
-        build: Builds it on the current default device, with fresh weights, from keyword arguments.
-        size_arguments: The arguments of ``build`` that the shapes of its weights tell.
-        image_size: Side in pixels of the images that it was designed for.
-        takes_any_size: Whether it takes images of other sizes.
-        mean: Mean of each channel that its published weights were trained with, if known.
-        std: Standard deviation, likewise.
-    """
-
-    name: str
-    build: Callable[..., nn.Module]
-    size_arguments: tuple[str, ...]
-    image_size: int
+    name: str  # SOURCE/NAME
+    build: Callable[..., nn.Module]  # with fresh weights, on the default device
+    size_arguments: tuple[str, ...]  # of `build`, to be read from the shapes of weights
+    image_size: int  # side in pixels that it was designed for
     takes_any_size: bool = True
-    mean: tuple[float, ...] | None = None
+    mean: tuple[float, ...] | None = None  # of each channel, in the training of published weights
     std: tuple[float, ...] | None = None
 
 
 def find_architecture(name: str) -> Architecture:
-    """Return the architecture of a name.
-
-    Args:
-        name: ``torchvision/NAME``, ``timm/NAME`` or ``filterwatch/NAME``.
+    """Return the architecture of ``torchvision/NAME``, ``timm/NAME`` or ``filterwatch/NAME``.
 
     Raises:
-        InputError: If there is no such source or name; the message lists the nearest names. Or if
-            the source's package is not installed.
+        InputError: If there is none of that name; the message lists the nearest names.
     """
     source, slash, short = name.partition("/")
     if source not in _SOURCES or not slash:
@@ -54,31 +40,33 @@ def find_architecture(name: str) -> Architecture:
             f"--model {name}: expected SOURCE/NAME with the sources {', '.join(_SOURCES)}, "
             "for example torchvision/resnet18"
         )
-    list_names, find = _SOURCES[source]
-    known = list_names()
-    if short not in known:
-        # A misspelling, or the beginning of a longer name.
-        near = difflib.get_close_matches(short, known, n=5, cutoff=0.5)
-        near = near or [other for other in known if short and short in other][:5]
-        remedy = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(known[:8])}"
-        raise InputError(f"--model {name}: {source} has no network of that name; {remedy}")
-    return find(short)
+    found = _SOURCES[source](short)
+    if isinstance(found, Architecture):
+        return found
+    # A misspelling, or the beginning of a longer name.
+    near = difflib.get_close_matches(short, found, n=5, cutoff=0.5)
+    near = near or [other for other in found if short and short in other][:5]
+    remedy = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(found[:8])}"
+    raise InputError(f"--model {name}: {source} has no network of that name; {remedy}")
 
 
-def _torchvision_names() -> list[str]:
-    names: list[str] = torchvision.models.list_models(module=torchvision.models)
-    return names
+# Each source returns the architecture of a name, or the names that there are.
 
 
-def _torchvision(name: str) -> Architecture:
+def _torchvision(name: str) -> Architecture | list[str]:
+    from torchvision import models
+
+    known: list[str] = models.list_models(module=models)
+    if name not in known:
+        return known
+
     def build(**arguments: Any) -> nn.Module:
         if name in ("googlenet", "inception_v3"):
             arguments["init_weights"] = False  # takes a minute, to be overwritten
-        model: nn.Module = torchvision.models.get_model(name, weights=None, **arguments)
+        model: nn.Module = models.get_model(name, weights=None, **arguments)
         return model
 
-    weights = torchvision.models.get_model_weights(name).DEFAULT
-    transforms = weights.transforms()
+    transforms = models.get_model_weights(name).DEFAULT.transforms()
     return Architecture(
         f"torchvision/{name}",
         build,
@@ -90,13 +78,16 @@ def _torchvision(name: str) -> Architecture:
     )
 
 
-def _timm_names() -> list[str]:
-    names: list[str] = _import_timm().list_models()
-    return names
-
-
-def _timm(name: str) -> Architecture:
-    timm = _import_timm()
+def _timm(name: str) -> Architecture | list[str]:
+    try:
+        import timm
+    except ImportError as error:
+        raise InputError(
+            "--model timm/… needs the package timm: pip install 'filterwatch[timm]'"
+        ) from error
+    known: list[str] = timm.list_models()
+    if name not in known:
+        return known
 
     def build(**arguments: Any) -> nn.Module:
         model: nn.Module = timm.create_model(name, pretrained=False, **arguments)
@@ -114,17 +105,9 @@ def _timm(name: str) -> Architecture:
     )
 
 
-def _import_timm() -> Any:
-    try:
-        import timm
-    except ImportError as error:
-        raise InputError(
-            "--model timm/… needs the package timm: pip install 'filterwatch[timm]'"
-        ) from error
-    return timm
-
-
-def _filterwatch(name: str) -> Architecture:
+def _filterwatch(name: str) -> Architecture | list[str]:
+    if name not in NETWORKS:
+        return list(NETWORKS)
     return Architecture(
         f"filterwatch/{name}",
         NETWORKS[name],
@@ -134,20 +117,38 @@ def _filterwatch(name: str) -> Architecture:
     )
 
 
-_SOURCES: dict[str, tuple[Callable[[], list[str]], Callable[[str], Architecture]]] = {
-    "torchvision": (_torchvision_names, _torchvision),
-    "timm": (_timm_names, _timm),
-    "filterwatch": (lambda: list(NETWORKS), _filterwatch),
-}
+_SOURCES = {"torchvision": _torchvision, "timm": _timm, "filterwatch": _filterwatch}
 
 
-def skeleton_shapes(architecture: Architecture, **arguments: Any) -> dict[str, torch.Size]:
-    """Return the names and shapes of an architecture's weights, without their memory if possible.
+def read_sizes(
+    architecture: Architecture, weights: Mapping[str, Tensor], prefix: str | None
+) -> tuple[str, dict[str, int]]:
+    """Read the number of classes and the like from the shapes of weights.
 
-    Args:
-        architecture: What to build.
-        **arguments: What to build it with.
+    The network is built once more for each argument, with that argument one larger, to see which
+    dimension of which weight it decides.
+
+    Returns:
+        What stands before the network's own names in the file (found where ``prefix`` is
+        ``None``), and arguments for ``architecture.build``.
     """
+    base = dict.fromkeys(architecture.size_arguments, 2)
+    smaller = _skeleton_shapes(architecture, base)
+    if prefix is None:
+        prefix = _find_prefix(weights, smaller)
+    sizes = {}
+    for argument in architecture.size_arguments:
+        larger = _skeleton_shapes(architecture, base | {argument: 3})
+        size = _read_size(smaller, larger, weights, prefix)
+        if size is not None:
+            sizes[argument] = size
+    return prefix, sizes
+
+
+def _skeleton_shapes(
+    architecture: Architecture, arguments: Mapping[str, int]
+) -> dict[str, torch.Size]:
+    """Return the names and shapes of a network's weights, without their memory if possible."""
     with torch.random.fork_rng(devices=[]):
         try:
             with torch.device("meta"):
@@ -155,3 +156,87 @@ def skeleton_shapes(architecture: Architecture, **arguments: Any) -> dict[str, t
         except (NotImplementedError, RuntimeError):  # constructors that compute with values
             model = architecture.build(**arguments)
     return {name: value.shape for name, value in model.state_dict().items()}
+
+
+def _find_prefix(names: Iterable[str], expected: Iterable[str]) -> str:
+    """Return what stands before a network's weight names in a file, ``"network."`` for instance."""
+    wanted = set(expected)
+    found: Counter[str] = Counter()
+    for name in names:
+        parts = name.split(".")
+        for at in range(len(parts)):
+            if ".".join(parts[at:]) in wanted:
+                found["".join(f"{part}." for part in parts[:at])] += 1
+    if not found:
+        return ""
+    most = max(found.values())
+    best = [prefix for prefix, count in found.items() if count == most]
+    if len(best) > 1:
+        shown = ", ".join(prefix or "(none)" for prefix in best)
+        raise InputError(
+            f"the file holds the network's weights more than once, under the prefixes {shown}: "
+            "choose with --prefix"
+        )
+    return best[0]
+
+
+def _read_size(
+    smaller: Mapping[str, torch.Size],
+    larger: Mapping[str, torch.Size],
+    weights: Mapping[str, Tensor],
+    prefix: str,
+) -> int | None:
+    for name, shape in smaller.items():
+        value = weights.get(prefix + name)
+        if value is None or value.ndim != len(shape) or name not in larger:
+            continue
+        for dimension, (low, high) in enumerate(zip(shape, larger[name], strict=True)):
+            if high == low + 1:
+                return value.shape[dimension] - (low - 2)
+    return None
+
+
+def load_weights(
+    model: nn.Module, weights: Mapping[str, Tensor], prefix: str, *, source: str, name: str
+) -> list[str]:
+    """Put weights into a network, all of them; ``source`` and ``name`` are for messages.
+
+    Returns:
+        Names in the file that were not used because they belong to something else.
+
+    Raises:
+        InputError: If weights are missing, have other shapes, or the file has weights that the
+            network lacks; the message lists the first few of each.
+    """
+    expected = model.state_dict()
+    own = {key[len(prefix) :]: value for key, value in weights.items() if key.startswith(prefix)}
+    missing = [key for key in expected if key not in own and "num_batches_tracked" not in key]
+    mismatched = [
+        f"{key} is {_shape(own[key])} instead of {_shape(expected[key])}"
+        for key in expected
+        if key in own and _shape(own[key]) != _shape(expected[key])
+    ]
+    # What lies beside the network's own parts (a loss with weights) is none of our business.
+    parts = {key.partition(".")[0] for key in expected}
+    surplus = [key for key in own if key not in expected and key.partition(".")[0] in parts]
+    problems = [
+        f"{what}: {first_few(keys)}"
+        for what, keys in (
+            ("missing in the file", missing),
+            ("of another shape in the file", mismatched),
+            ("unknown to the network", surplus),
+        )
+        if keys
+    ]
+    if problems:
+        raise InputError(
+            f"the weights in {source}{f' under {prefix!r}' if prefix else ''} are not those of "
+            f"{name}. {'; '.join(problems)}. Is it another network, or another image size "
+            "(--image-size)?"
+        )
+    model.load_state_dict({key: own[key] for key in expected if key in own}, strict=False)
+    return [key for key in weights if key not in {prefix + used for used in expected}]
+
+
+def _shape(value: Any) -> list[int] | str:
+    return list(value.shape) if isinstance(value, Tensor) else type(value).__name__

@@ -184,7 +184,8 @@ def flag_anomalies(
         return flagged
     if criteria.small_cluster_ratio is not None:
         small = small_clusters(cluster_sizes, limit).sum(-1)
-        clusters = (cluster_sizes > 0).sum(-1)
+        # In double precision, as the other two: whole numbers times a float would be in single.
+        clusters = (cluster_sizes > 0).sum(-1).double()
         flagged &= small > criteria.small_cluster_ratio * clusters
     if criteria.ch_ratio is not None:
         flagged &= ch_index > criteria.ch_ratio * mean_index(ch_index, cluster_sizes)

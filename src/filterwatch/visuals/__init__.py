@@ -1,21 +1,33 @@
-"""Pictures: figures and their way to a logger, progress bars, and the HTML reports.
+"""Pictures: figures and their way to a logger, progress bars, and the HTML pages."""
 
-Names are imported when they are used: matplotlib and Lightning take seconds.
-"""
-
-from __future__ import annotations
-
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from filterwatch._lazy import lazy_names
 
 if TYPE_CHECKING:
     from filterwatch.visuals.drawing import render
     from filterwatch.visuals.gallery import Gallery, Pictures, check_pictures, chosen_pictures
     from filterwatch.visuals.loggers import send_text
+    from filterwatch.visuals.page import write_page
+    from filterwatch.visuals.page_numbers import PageModel
     from filterwatch.visuals.progress import probe_progress, progress_bar
+    from filterwatch.visuals.sprite_sheet import PageImages
+else:
+    __getattr__, __dir__ = lazy_names(
+        __name__,
+        drawing=["render"],
+        gallery=["Gallery", "Pictures", "check_pictures", "chosen_pictures"],
+        loggers=["send_text"],
+        page=["write_page"],
+        page_numbers=["PageModel"],
+        progress=["probe_progress", "progress_bar"],
+        sprite_sheet=["PageImages"],
+    )
 
 __all__ = [
     "Gallery",
+    "PageImages",
+    "PageModel",
     "Pictures",
     "check_pictures",
     "chosen_pictures",
@@ -23,19 +35,5 @@ __all__ = [
     "progress_bar",
     "render",
     "send_text",
+    "write_page",
 ]
-
-_MODULES = {
-    "drawing": ("render",),
-    "gallery": ("Gallery", "Pictures", "check_pictures", "chosen_pictures"),
-    "loggers": ("send_text",),
-    "progress": ("probe_progress", "progress_bar"),
-}
-
-if not TYPE_CHECKING:  # a type checker would take any name for one of ours
-
-    def __getattr__(name: str) -> object:
-        for module, names in _MODULES.items():
-            if name in names:
-                return getattr(import_module(f"{__name__}.{module}"), name)
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

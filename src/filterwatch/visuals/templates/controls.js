@@ -1,4 +1,4 @@
-// The thresholds' sliders, and the filter table's search.
+// The thresholds' sliders.
 
 function sliderSpecs(criteria) {
   const n = payload.n_samples;
@@ -83,32 +83,4 @@ class Sliders {
       alone.textContent = `met by ${verdicts.map((verdict) => whole.format(verdict.alone[spec.criterion])).join(' and ')} filters`;
     }
   }
-}
-
-// Every word of the search must occur in "layer channel"; a number must be the channel or part of the layer.
-function searchMatcher(run, text) {
-  const words = text.toLowerCase().split(/\s+/).filter(Boolean);
-  return (filter) => {
-    const layer = layerName(run, filter).toLowerCase();
-    const channel = String(run.channelOf[filter]);
-    return words.every((word) => layer.includes(word) || channel === word);
-  };
-}
-
-function chip(text, onClear) {
-  return element('span', { class: 'chip' }, text, element('button', { type: 'button', 'aria-label': `clear: ${text}`, onclick: onClear }, '×'));
-}
-
-// The largest clusters and all small ones; the rest is told by the pointer.
-function sizesCell(run, filter, limit) {
-  const sizes = Array.from(sizesOf(run, filter));
-  if (!sizes.length) return 'dead';
-  const large = sizes.filter((size) => size > limit);
-  const small = sizes.filter((size) => size <= limit);
-  const shown = large.slice(0, 3).join(' ') + (large.length > 3 ? ' …' : '');
-  return element('span', { title: sizes.join(' ') }, shown, small.length ? ' ' : '', element('b', {}, small.join(' ')));
-}
-
-function onColorSchemeChange(redraw) {
-  matchMedia('(prefers-color-scheme: dark)').addEventListener('change', redraw);
 }

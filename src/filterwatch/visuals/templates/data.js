@@ -20,22 +20,12 @@ function readRun(raw) {
     sizes: unpack(raw.cluster_sizes),
     sources: unpack(raw.sources),
     confidences: unpack(raw.confidences),
-    layerOf: new Uint32Array(chIndex.length),
-    channelOf: new Uint32Array(chIndex.length),
-    clusters: new Uint32Array(chIndex.length),
+    places: raw.layers.flatMap(({ filters }, layer) => Array.from({ length: filters }, (_, channel) => ({ layer, channel }))),
     chartOf: new Map(raw.charts.filters.map((filter, position) => [filter, position])),
     points: unpack(raw.charts.points),
     labels: unpack(raw.charts.labels),
   };
-  let filter = 0;
-  run.layers.forEach((layer, position) => {
-    layer.first = filter;
-    for (let channel = 0; channel < layer.filters; channel += 1, filter += 1) {
-      run.layerOf[filter] = position;
-      run.channelOf[filter] = channel;
-      run.clusters[filter] = sizesOf(run, filter).length;
-    }
-  });
+  run.clusters = run.places.map((_, filter) => sizesOf(run, filter).length);
   return run;
 }
 
@@ -48,25 +38,27 @@ function sizesOf(run, filter) {
 }
 
 const isDead = (run, filter) => Number.isNaN(run.chIndex[filter]);
-const layerName = (run, filter) => run.layers[run.layerOf[filter]].name;
+const layerOf = (run, filter) => run.layers[run.places[filter].layer];
+const relativeCh = (run, filter) => run.chIndex[filter] / layerOf(run, filter).mean_ch;
+const relativeActivation = (run, filter) => run.activation[filter] / layerOf(run, filter).mean_activation;
 
+// "module channel" of the convolution filter behind a map, or null where there is no single one.
 function sourceOf(run, filter) {
-  const module = run.sources[2 * filter];
-  return module < 0 ? null : { module: run.modules[module], channel: run.sources[2 * filter + 1] };
+  const [module, channel] = run.sources.subarray(2 * filter, 2 * filter + 2);
+  return module < 0 ? null : `${run.modules[module]} ${channel}`;
 }
 
-// x and y of each sample and its cluster, or null where the file has no points of this filter.
-function chartData(run, filter) {
-  const position = run.chartOf.get(filter);
-  if (position === undefined) return null;
+// The cluster of each sample, or null where the file has no points of this filter.
+function labelsOf(run, filter) {
   const n = payload.n_samples;
+  const position = run.chartOf.get(filter);
+  return position === undefined ? null : run.labels.subarray(position * n, (position + 1) * n);
+}
+
+// x and y of a sample in the plot of a filter that has one.
+function pointOf(run, filter, sample) {
+  const position = run.chartOf.get(filter);
   const [left, bottom, right, top] = run.charts.bounds[position];
-  const x = new Float64Array(n);
-  const y = new Float64Array(n);
-  for (let sample = 0; sample < n; sample += 1) {
-    const at = 2 * (position * n + sample);
-    x[sample] = left + (run.points[at] / 65535) * (right - left);
-    y[sample] = bottom + (run.points[at + 1] / 65535) * (top - bottom);
-  }
-  return { x, y, labels: run.labels.subarray(position * n, (position + 1) * n) };
+  const at = 2 * (position * payload.n_samples + sample);
+  return [left + (run.points[at] / 65535) * (right - left), bottom + (run.points[at + 1] / 65535) * (top - bottom)];
 }

@@ -6,20 +6,20 @@ const CLUSTER_SYMBOLS = ['circle', 'square', 'diamond', 'triangle-up', 'cross'];
 
 const PLOT_CAPTION = 'A point is an image; colour and shape tell the clusters apart, a ring marks the small ones. Hover to see the image, drag to move, scroll to zoom, double-click to reset.';
 
-// Draws into `plot`; onHover(sample, event) and onLeave() follow the pointer.
+// Draws into `plot`; onHover(sample, event, cluster) and onLeave() follow the pointer.
 function drawScatter(plot, run, filter, limit, { onHover, onLeave }) {
-  const data = chartData(run, filter);
   const sizes = sizesOf(run, filter);
   const members = Array.from(sizes, () => []);
-  data.labels.forEach((cluster, sample) => members[cluster].push(sample));
+  labelsOf(run, filter).forEach((cluster, sample) => members[cluster].push(sample));
   const ring = cssColor('--anomaly');
   const traces = members.map((samples, cluster) => {
     const outlying = sizes[cluster] <= limit;
+    const points = samples.map((sample) => pointOf(run, filter, sample));
     return {
       type: 'scatter',
       mode: 'markers',
-      x: samples.map((sample) => data.x[sample]),
-      y: samples.map((sample) => data.y[sample]),
+      x: points.map(([x]) => x),
+      y: points.map(([, y]) => y),
       customdata: samples,
       hoverinfo: 'none',
       marker: {
@@ -62,26 +62,14 @@ function drawScatter(plot, run, filter, limit, { onHover, onLeave }) {
 
 // Rings a sample, or none, from outside the plot.
 function ringSample(plot, run, filter, sample) {
-  const data = sample === null ? null : chartData(run, filter);
-  const shapes = data === null ? [] : [{
+  if (sample === null) {
+    Plotly.relayout(plot, { shapes: [] });
+    return;
+  }
+  const [xanchor, yanchor] = pointOf(run, filter, sample);
+  Plotly.relayout(plot, { shapes: [{
     type: 'circle', xref: 'x', yref: 'y', xsizemode: 'pixel', ysizemode: 'pixel',
-    xanchor: data.x[sample], yanchor: data.y[sample], x0: -11, x1: 11, y0: -11, y1: 11,
+    xanchor, yanchor, x0: -11, x1: 11, y0: -11, y1: 11,
     line: { color: cssColor('--text'), width: 2.5 },
-  }];
-  Plotly.relayout(plot, { shapes });
-}
-
-function filterNumbers(run, filter, thresholds) {
-  const layer = run.layers[run.layerOf[filter]];
-  const source = sourceOf(run, filter);
-  const pair = (name, value) => element('span', {}, `${name} `, element('b', {}, value));
-  return element(
-    'p',
-    { class: 'numbers' },
-    pair('K', String(run.clusters[filter])),
-    pair('CH', `${short(run.chIndex[filter])} (${short(run.chIndex[filter] / layer.mean_ch)} × layer’s mean)`),
-    pair('activation', `${short(run.activation[filter] / layer.mean_activation)} × layer’s mean`),
-    pair('small clusters', `${smallClusters(run, filter, thresholds.limit)} of ${run.clusters[filter]}`),
-    source === null ? null : pair('convolution filter', `${source.module} ${source.channel}`),
-  );
+  }] });
 }

@@ -1,9 +1,9 @@
 // A table of numbered rows that can be sorted and paged.
 
-// columns: { title, hint, value(row), cell(row) -> node or text, number, descending }
+// columns: { title, hint, value(row), cell(row) -> node or text, number, kind }
 class Table {
-  constructor(table, pager, columns, { onChoose, sort, pageSize = 25 }) {
-    Object.assign(this, { table, pager, columns, onChoose, rows: [], page: 0, chosen: null, sort, pageSize });
+  constructor(table, pager, columns, { onChoose, pageSize = 25 }) {
+    Object.assign(this, { table, pager, columns, onChoose, rows: [], page: 0, chosen: null, sort: { at: 0, descending: true }, pageSize });
     this.body = element('tbody');
     this.head = element('tr');
     table.replaceChildren(element('thead', {}, this.head), this.body);
@@ -63,16 +63,14 @@ class Table {
 
   sortBy(at) {
     const same = this.sort.at === at;
-    this.sort = { at, descending: same ? !this.sort.descending : this.columns[at].descending };
+    this.sort = { at, descending: same ? !this.sort.descending : this.columns[at].kind !== 'name' };
     this.page = 0;
     this.arrange();
   }
 
   drawRow(row) {
-    const cells = this.columns.map((column) => {
-      const kind = column.kind ?? (column.number ? 'number' : null);
-      return element('td', { class: kind }, ...[column.cell(row)].flat());
-    });
+    const kind = (column) => column.kind ?? (column.number ? 'number' : null);
+    const cells = this.columns.map((column) => element('td', { class: kind(column) }, column.cell(row)));
     return element(
       'tr',
       { class: `row${row === this.chosen ? ' chosen' : ''}`, 'data-row': row, onclick: () => this.choose(row) },

@@ -24,8 +24,6 @@ function thumbnail(sample, side) {
   return made;
 }
 
-const labelText = (sample) => (probe.labels === null ? null : probe.class_names[probe.labels[sample]]);
-
 // "predicted cat (87%)", coloured only where the folder's classes are the model's.
 function predictionLine(run, sample) {
   if (run.predictions === null) return null;
@@ -36,41 +34,39 @@ function predictionLine(run, sample) {
   return element('div', { class: right ? 'right' : 'wrong' }, `${right ? '✓' : '✗'} ${text}`);
 }
 
-function imageLines(runs, sample) {
-  const label = labelText(sample);
-  const named = runs.length > 1 ? ['first: ', 'second: '] : [''];
+function imageLines(sample, shown = runs) {
+  const { labels, class_names: names } = probe;
   return [
-    label === null ? null : element('div', { class: 'label' }, `label ${label}`),
-    ...runs.map((run, at) => {
+    labels === null ? null : element('div', { class: 'label' }, `label ${names[labels[sample]]}`),
+    ...shown.map((run, at) => {
       const line = predictionLine(run, sample);
-      if (line !== null && named[at]) line.prepend(named[at]);
+      if (shown.length > 1) line?.prepend(`${ORDINALS[at]}: `);
       return line;
     }),
     element('div', { class: 'file', title: probe.files[sample] }, probe.files[sample]),
   ];
 }
 
-function imageCard(runs, sample, { side = 96, ...options } = {}, ...extra) {
-  const lines = imageLines(runs, sample).concat(extra).filter((line) => line !== null);
-  return element('div', { class: 'card', 'data-sample': sample, ...options }, thumbnail(sample, side), ...lines);
+function imageCard(sample, { side = 96, shown = runs, ...options }, ...extra) {
+  return element('div', { class: 'card', 'data-sample': sample, ...options }, thumbnail(sample, side), ...imageLines(sample, shown), ...extra);
 }
 
 // The images of a filter's small clusters, the smallest cluster first; ring(sample or null) marks
 // an image in the plot. Many stay folded up until asked for.
-function outlierCards(runs, run, filter, limit, ring, shown = 24) {
+function outlierCards(run, filter, limit, ring, shown = 24) {
   const sizes = sizesOf(run, filter);
-  const position = run.chartOf.get(filter) * payload.n_samples;
+  const clusters = labelsOf(run, filter);
   const outliers = outliersOf(run, filter, limit);
-  const clusterOf = (sample) => run.labels[position + sample];
-  outliers.sort((one, other) => clusterOf(other) - clusterOf(one) || one - other);
+  outliers.sort((one, other) => clusters[other] - clusters[one] || one - other);
   const groups = [];
   outliers.slice(0, shown).forEach((sample) => {
-    const cluster = clusterOf(sample);
+    const cluster = clusters[sample];
     if (!groups.length || groups.at(-1).cluster !== cluster) groups.push({ cluster, samples: [] });
     groups.at(-1).samples.push(sample);
   });
-  const card = (sample) => imageCard(runs, sample, {
+  const card = (sample) => imageCard(sample, {
     side: 72,
+    shown: [run],
     tabindex: 0,
     onmouseenter: () => ring(sample),
     onmouseleave: () => ring(null),
@@ -87,15 +83,15 @@ function outlierCards(runs, run, filter, limit, ring, shown = 24) {
     ]),
   );
   if (outliers.length > shown) {
-    const all = () => box.replaceWith(outlierCards(runs, run, filter, limit, ring, Infinity));
+    const all = () => box.replaceWith(outlierCards(run, filter, limit, ring, Infinity));
     box.append(element('p', {}, element('button', { type: 'button', onclick: all }, `Show all ${whole.format(outliers.length)}`)));
   }
   return box;
 }
 
-function showTooltip(runs, sample, event, ...extra) {
+function showTooltip(sample, event, ...extra) {
   const tooltip = byId('tooltip');
-  fill(tooltip, thumbnail(sample, 128), ...imageLines(runs, sample), ...extra);
+  fill(tooltip, thumbnail(sample, 128), ...imageLines(sample), ...extra);
   tooltip.dataset.sample = sample;
   tooltip.hidden = false;
   const { width, height } = tooltip.getBoundingClientRect();

@@ -13,7 +13,6 @@ from typing import Any, Literal, TypeGuard
 import torch
 from torch import Tensor, nn
 
-from filterwatch.analysis.errors import InputError
 from filterwatch.datamodules import Preprocessing
 
 FileKind = Literal["exported program", "TorchScript", "safetensors", "checkpoint"]
@@ -22,26 +21,28 @@ FileKind = Literal["exported program", "TorchScript", "safetensors", "checkpoint
 _WEIGHT_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
 
 
+class InputError(ValueError):
+    """A file, a folder or an argument cannot be used; the message names it and the remedy."""
+
+
+def first_few(names: list[str], shown: int = 5) -> str:
+    """Return the first of many names in one line, and how many more there are."""
+    more = f", … {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
+
+
 @dataclass(frozen=True)
 class Checkpoint:
-    """The weights in a file.
+    """The weights in a file, and what a Lightning checkpoint says of their training."""
 
-    Attributes:
-        kind: ``"Lightning checkpoint"`` or ``"state_dict"``.
-        weights: Parameter and buffer names, as in the file, to tensors on the CPU.
-        hyperparameters: What the LightningModule was built with; empty where the file has none.
-        preprocessing: What the images of the training went through; ``None`` where the file does
-            not say. The datamodules of filterwatch keep it.
-    """
-
-    kind: str
-    weights: dict[str, Tensor]
-    hyperparameters: dict[str, Any] = field(default_factory=dict)
-    preprocessing: Preprocessing | None = None
+    kind: Literal["Lightning checkpoint", "state_dict", "pickled module"]
+    weights: dict[str, Tensor]  # by the names in the file, on the CPU
+    hyperparameters: dict[str, Any] = field(default_factory=dict)  # of the LightningModule
+    preprocessing: Preprocessing | None = None  # of the images; our datamodules keep it
 
 
 def file_kind(path: Path) -> FileKind:
-    """Tell what kind of file this is from its content, which is not loaded.
+    """Return what kind of file this is, judged by its content, which is not loaded.
 
     Raises:
         InputError: If there is no such file.
@@ -63,17 +64,12 @@ def file_kind(path: Path) -> FileKind:
 def read_checkpoint(path: Path, *, trust: bool = False) -> Checkpoint | nn.Module:
     """Read weights from a checkpoint, a plain ``state_dict`` or a safetensors file.
 
-    Args:
-        path: The file.
-        trust: Unpickle whatever the file holds, which can run any code; without it only tensors
-            and plain values are read.
-
-    Returns:
-        The weights; or, from a trusted file that holds a whole module, the module.
+    With ``trust`` whatever the file holds is unpickled, which can run any code, and a file that
+    holds a whole module gives that module.
 
     Raises:
-        InputError: If the file cannot be read, holds more than tensors and plain values while not
-            trusted, or holds no weights.
+        InputError: If the file cannot be read, holds no weights, or, while not trusted, holds more
+            than tensors and plain values.
     """
     if path.suffix == ".safetensors":
         return Checkpoint("state_dict", _read_safetensors(path))
@@ -89,31 +85,29 @@ def read_checkpoint(path: Path, *, trust: bool = False) -> Checkpoint | nn.Modul
         ) from error
     except (RuntimeError, EOFError, OSError, AttributeError, ImportError, ValueError) as error:
         raise InputError(f"{path} cannot be loaded as a checkpoint: {error}") from error
-    if isinstance(content, nn.Module):
-        return content
-    return _checkpoint(path, content)
+    return content if isinstance(content, nn.Module) else _checkpoint(path, content)
 
 
 def _checkpoint(path: Path, content: object) -> Checkpoint:
+    found = f"a {type(content).__name__}"
     if isinstance(content, Mapping):
-        if _is_weights(content):
+        if _are_weights(content):
             return Checkpoint("state_dict", dict(content))
         for key in _WEIGHT_KEYS:
             weights = content.get(key)
             if isinstance(weights, nn.Module):
                 weights = weights.state_dict()
-            if isinstance(weights, Mapping) and _is_weights(weights):
-                lightning = "pytorch-lightning_version" in content
-                hyperparameters = content.get("hyper_parameters", {}) if lightning else {}
-                return Checkpoint(
-                    "Lightning checkpoint" if lightning else "state_dict",
-                    dict(weights),
-                    dict(hyperparameters),
-                    _recorded_preprocessing(content) if lightning else None,
-                )
+            if not _are_weights(weights):
+                continue
+            if "pytorch-lightning_version" not in content:
+                return Checkpoint("state_dict", dict(weights))
+            return Checkpoint(
+                "Lightning checkpoint",
+                dict(weights),
+                dict(content.get("hyper_parameters", {})),
+                _recorded_preprocessing(content),
+            )
         found = f"a mapping with the keys {', '.join(map(repr, list(content)[:8]))}"
-    else:
-        found = f"a {type(content).__name__}"
     raise InputError(
         f"{path} holds no weights, but {found}: expected a Lightning checkpoint, or a state_dict, "
         f"alone or under one of the keys {', '.join(_WEIGHT_KEYS)}"
@@ -144,14 +138,13 @@ def _are_finite_numbers(values: object) -> TypeGuard[Sequence[float]]:
     )
 
 
-def _is_weights(content: object) -> bool:
+def _are_weights(content: object) -> TypeGuard[Mapping[str, Tensor]]:
+    # Modules may keep other state than tensors in a state_dict ("_extra_state").
     return (
         isinstance(content, Mapping)
         and len(content) > 0
-        and all(isinstance(key, str) for key in content)
-        # Modules may keep other state than tensors in a state_dict ("_extra_state").
         and all(
-            isinstance(value, Tensor) or key.endswith("_extra_state")
+            isinstance(key, str) and (isinstance(value, Tensor) or key.endswith("_extra_state"))
             for key, value in content.items()
         )
     )

@@ -5,15 +5,14 @@ from __future__ import annotations
 import base64
 import io
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-
-from filterwatch.analysis.images import ProbeImages
-from filterwatch.datamodules import resize
+from torch import Tensor
 
 _BLOCK = 16  # lossy compression works on blocks of this side: cells of whole blocks do not mix
 _LARGEST_SHEET = 16383  # pixels a side that WebP can hold
@@ -24,36 +23,36 @@ _QUALITIES = (75, 50)  # of the WebP compression, tried in this order
 
 
 @dataclass(frozen=True)
+class PageImages:
+    """The images of a probe as a page shows them."""
+
+    files: list[str]
+    labels: list[int] | None
+    class_names: list[str]  # in the order of the labels
+    thumbnails: Callable[[Tensor, int], Tensor]  # rows [B] and a side to uint8 [B, C, side, side]
+    side: int = 64  # in pixels; beyond it a thumbnail shows no more
+
+
+@dataclass(frozen=True)
 class SpriteSheet:
-    """Thumbnails in rows, left to right and top to bottom.
+    """Thumbnails in rows, left to right and top to bottom."""
 
-    Attributes:
-        data_uri: The WebP picture.
-        side: Side of a thumbnail in pixels.
-        columns: Thumbnails in a row.
-        rows: Number of rows.
-    """
-
-    data_uri: str
-    side: int
+    data_uri: str  # the WebP picture
+    side: int  # of a thumbnail, in pixels
     columns: int
     rows: int
 
 
-def sprite_sheet(images: ProbeImages, *, largest: int = 64) -> SpriteSheet:
-    """Draw the images of a probe, cropped as the network sees them.
+def sprite_sheet(images: PageImages) -> SpriteSheet:
+    """Draw thumbnails of up to 64 pixels a side.
 
-    Args:
-        images: The probe.
-        largest: Largest side of a thumbnail in pixels; less for probes of many thousands, and for
-            images of so much detail that the picture would take too many bytes.
+    They are smaller in probes of many thousands, and where the images have so much detail that the
+    picture would take too many bytes.
     """
-    n_images = len(images)
+    n_images = len(images.files)
     columns = math.ceil(math.sqrt(n_images))
-    stored = images.pixels(torch.tensor([0])).shape
-    native = images.preprocessing.image_size or min(stored[-2:])
-    side = math.ceil(min(native, stored[-1], stored[-2], largest) / _BLOCK) * _BLOCK
-    side = max(_BLOCK, min(side, _side_that_fits(n_images), _LARGEST_SHEET // columns))
+    side = math.ceil(min(images.side, _side_that_fits(n_images)) / _BLOCK) * _BLOCK
+    side = max(_BLOCK, min(side, _LARGEST_SHEET // columns))
     budget = _SHEET_BYTES * max(n_images / 1000, 1)
     while True:
         sheet = Image.fromarray(_drawn(images, side, columns))
@@ -67,15 +66,17 @@ def sprite_sheet(images: ProbeImages, *, largest: int = 64) -> SpriteSheet:
         side = max(_BLOCK, side - _BLOCK)
 
 
-def _drawn(images: ProbeImages, side: int, columns: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    n_images = len(images)
+def _side_that_fits(n_images: int) -> int:
+    """Return a side that keeps the sheet within some megabytes."""
+    return 64 if n_images <= 2000 else 48 if n_images <= 5000 else 32
+
+
+def _drawn(images: PageImages, side: int, columns: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    n_images = len(images.files)
     sheet = np.zeros((math.ceil(n_images / columns) * side, columns * side, 3), np.uint8)
-    for start in range(0, n_images, _AT_ONCE):
-        batch = torch.arange(start, min(start + _AT_ONCE, n_images))
-        thumbnails = resize(images.pixels(batch), side).expand(-1, 3, -1, -1)
-        for position, pixels in zip(
-            batch.tolist(), thumbnails.permute(0, 2, 3, 1).numpy(), strict=True
-        ):
+    for rows in torch.arange(n_images).split(_AT_ONCE):
+        cells = images.thumbnails(rows, side).expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
+        for position, pixels in zip(rows.tolist(), cells, strict=True):
             top, left = position // columns * side, position % columns * side
             sheet[top : top + side, left : left + side] = pixels
     return sheet
@@ -85,8 +86,3 @@ def _encoded(sheet: Image.Image, quality: int) -> str:
     buffer = io.BytesIO()
     sheet.save(buffer, "WEBP", quality=quality, method=4)
     return base64.b64encode(buffer.getvalue()).decode("ascii")
-
-
-def _side_that_fits(n_images: int) -> int:
-    """Return a side that keeps the sheet within some megabytes."""
-    return 64 if n_images <= 2000 else 48 if n_images <= 5000 else 32

@@ -1,4 +1,4 @@
-"""The probe: a random, class-balanced sample of a folder of images."""
+"""The probe: a random, class-balanced sample of a folder, prepared for each model."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
-from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from filterwatch.analysis.errors import InputError, first_few
-from filterwatch.analysis.statistics import Statistics, choose_statistics
+from filterwatch.analysis.model_files import InputError, first_few
+from filterwatch.analysis.model_loading import LoadedModel, Statistics
 from filterwatch.datamodules import (
     ImageSource,
     Preprocessing,
     Stream,
     class_balanced_subset,
+    imagenet_statistics,
     open_images,
+    resize,
     seeded_generator,
 )
 
@@ -40,7 +40,7 @@ class ProbeImages:
         n_available: Number of images in the folder.
         preprocessing: What brings the images to the network.
         size_origin: Why they have the size that they are brought to, for people.
-        statistics: What they are normalised by.
+        statistics: What they are normalized by.
         notes: What the reader of a result should know.
     """
 
@@ -63,14 +63,19 @@ class ProbeImages:
         labels = None if self.labels is None else self.labels[:n_images]
         return replace(self, files=self.files[:n_images], labels=labels)
 
-    def normalised_by(self, statistics: Statistics) -> ProbeImages:
-        """Return the same images, to be normalised by other statistics."""
-        preprocessing = replace(self.preprocessing, mean=statistics.mean, std=statistics.std)
-        return replace(self, preprocessing=preprocessing, statistics=statistics)
-
     def pixels(self, rows: Tensor) -> Tensor:
         """Return images of the probe as stored, uint8 [B, C, H, W]."""
         return self.source.read(rows)
+
+    def thumbnails(self, rows: Tensor, side: int) -> Tensor:
+        """Return images, cropped as the network sees them, uint8 [B, C, side, side]."""
+        return resize(self.pixels(rows), side)
+
+    @property
+    def side(self) -> int:
+        """Side in pixels beyond which a thumbnail shows no more."""
+        height, width = self.pixels(torch.tensor([0])).shape[-2:]
+        return min(height, width, self.preprocessing.image_size or height)
 
 
 def sample_probe(
@@ -86,14 +91,12 @@ def sample_probe(
 ) -> ProbeImages:
     """Choose images of a folder at random, as many of each class as of every other.
 
-    Subfolders are classes, numbered by sorted name; without subfolders all images are taken as
-    one unlabelled class.
-
     Args:
-        directory: The folder.
+        directory: The folder. Its subfolders are classes, numbered by sorted name; without
+            subfolders all images are taken as one unlabelled class.
         size: How many images; a folder with fewer is taken whole.
         seed: Seed of the choice.
-        in_channels: 3, or 1 to read the images in grey.
+        in_channels: 3, or 1 to read the images in gray.
         image_size: Side in pixels to bring the images to. Default: their own size where they share
             one and are square, else ``usual_image_size``.
         usual_image_size: The side that the network was designed for.
@@ -101,8 +104,7 @@ def sample_probe(
         std: Standard deviation of each channel. Default: ImageNet's.
 
     Raises:
-        InputError: If there is no such folder, no image in it, the folder is one of splits, an
-            image cannot be decoded, or see `choose_statistics`.
+        InputError: If the folder cannot be used, or see `choose_statistics`.
     """
     directory = Path(directory)
     if not directory.is_dir():
@@ -115,14 +117,14 @@ def sample_probe(
     if size < 1:
         raise InputError(f"--probe-size must be at least 1, got {size}")
     paths, labels, class_names, notes = _list_images(directory)
-    chosen = _choose(labels, size, seed)
+    generator = seeded_generator(seed, Stream.PROBE)
+    chosen = class_balanced_subset(labels, min(size, len(labels)), generator).sort().values
     probe_paths = [paths[row] for row in chosen.tolist()]
     size_origin = "as given"
     if image_size is None:
-        image_size, size_origin = _image_size(probe_paths, usual_image_size)
+        image_size, size_origin = _own_size(probe_paths, usual_image_size)
     statistics = choose_statistics(in_channels, None, mean, std)
     try:
-        # The text of the default message names an argument of the datamodules.
         source = open_images(
             [str(path) for path in probe_paths], image_size, in_channels == 1, _IN_MEMORY
         )
@@ -142,6 +144,87 @@ def sample_probe(
     )
 
 
+def sample_probes(
+    models: Sequence[LoadedModel],
+    directory: str | Path,
+    size: int = 1000,
+    *,
+    seed: int = 0,
+    image_size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> list[ProbeImages]:
+    """Choose the images of a folder that models are to be probed with.
+
+    All models get the same images in the same size: the one asked for, else the one that they
+    take, else the one that they were trained on, else see `sample_probe`. Each gets them normalized
+    as `choose_statistics` says.
+
+    Raises:
+        InputError: If the models take images of different shapes, or see `sample_probe`.
+    """
+    first = models[0]
+    shape = (first.in_channels, first.fixed_image_size)
+    for other in models[1:]:
+        if (other.in_channels, other.fixed_image_size) != shape:
+            raise InputError(f"{first.path} and {other.path} take images of different shapes")
+    if first.fixed_batch_size is not None:
+        size = max(size - size % first.fixed_batch_size, 1)
+    side, origin = _image_size(models, image_size)
+    images = sample_probe(
+        directory,
+        size,
+        seed=seed,
+        in_channels=first.in_channels,
+        image_size=side,
+        usual_image_size=first.usual_image_size,
+    )
+    if side is not None:
+        images = replace(images, size_origin=origin)
+    probes = []
+    for model in models:
+        chosen = choose_statistics(model.in_channels, model.statistics, mean, std)
+        preprocessing = replace(images.preprocessing, mean=chosen.mean, std=chosen.std)
+        probes.append(replace(images, preprocessing=preprocessing, statistics=chosen))
+    return probes
+
+
+def choose_statistics(
+    n_channels: int,
+    known: Statistics | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Statistics:
+    """Return what to normalize by: what is asked for, else what is known, else ImageNet's.
+
+    Raises:
+        InputError: If there are not as many numbers as channels, or a deviation is not positive.
+    """
+    for option, values in (("--mean", mean), ("--std", std)):
+        if values is not None and len(values) not in (1, n_channels):
+            raise InputError(
+                f"{option} needs 1 or {n_channels} numbers, one a channel, got {len(values)}"
+            )
+    if std is not None and not all(value > 0 for value in std):
+        raise InputError(f"--std must be positive, got {' '.join(map(str, std))}")
+    if known is None:
+        known = Statistics(*imagenet_statistics(n_channels), "ImageNet's", is_assumed=True)
+    new_mean = known.mean if mean is None else _per_channel(mean, n_channels)
+    new_std = known.std if std is None else _per_channel(std, n_channels)
+    if mean is not None and std is not None:
+        return Statistics(new_mean, new_std, "as given")
+    origin = known.origin
+    if mean is not None:
+        origin = f"the mean as given, the deviation {origin}"
+    elif std is not None:
+        origin = f"the deviation as given, the mean {origin}"
+    return Statistics(new_mean, new_std, origin, known.is_assumed)
+
+
+def _per_channel(values: Sequence[float], n_channels: int) -> tuple[float, ...]:
+    return tuple(values) * n_channels if len(values) == 1 else tuple(values)
+
+
 def _list_images(directory: Path) -> tuple[list[Path], Tensor, list[str], list[str]]:
     """Return paths, labels [N], class names (none without subfolders), and notes."""
     folders = sorted(
@@ -153,8 +236,17 @@ def _list_images(directory: Path) -> tuple[list[Path], Tensor, list[str], list[s
             f"--images {directory} holds the splits {', '.join(names)}, not classes: give one of "
             f"them, {directory / names[-1]} for instance"
         )
-    loose = _images_in(directory, recursive=False)
-    by_class = [_images_in(folder, recursive=True) for folder in folders]
+    from torchvision.datasets.folder import IMG_EXTENSIONS
+
+    def images_in(folder: Path, pattern: str) -> list[Path]:
+        return sorted(
+            path
+            for path in folder.glob(pattern)
+            if path.suffix.lower() in IMG_EXTENSIONS and not path.name.startswith(".")
+        )
+
+    loose = images_in(directory, "*")
+    by_class = [images_in(folder, "**/*") for folder in folders]
     paths = [path for files in by_class for path in files]
     notes: list[str] = []
     if not paths:
@@ -173,23 +265,33 @@ def _list_images(directory: Path) -> tuple[list[Path], Tensor, list[str], list[s
     return paths, torch.tensor(labels), names, notes
 
 
-def _images_in(folder: Path, *, recursive: bool) -> list[Path]:
-    entries = folder.rglob("*") if recursive else folder.iterdir()
-    return sorted(
-        path
-        for path in entries
-        if path.suffix.lower() in IMG_EXTENSIONS and not path.name.startswith(".")
-    )
+def _image_size(models: Sequence[LoadedModel], asked: int | None) -> tuple[int | None, str]:
+    """Return the side of the images, ``None`` where their own decides, and why it is that."""
+    first = models[0]
+    fixed = first.fixed_image_size
+    if asked is not None:
+        if asked < 1:
+            raise InputError(f"--image-size must be at least 1, got {asked}")
+        if fixed not in (None, asked):
+            raise InputError(
+                f"--image-size {asked}: {first.name} of {first.path} takes images of {fixed} pixels"
+            )
+        return asked, "as given"
+    if fixed is not None:
+        return fixed, "all that the network takes"
+    trained = {
+        model.trained_image_size: model.path
+        for model in models
+        if model.trained_image_size is not None
+    }
+    if len(trained) > 1:
+        sizes = ", ".join(f"{path} on {side} pixels" for side, path in trained.items())
+        raise InputError(f"the models were trained on other sizes ({sizes}): say --image-size")
+    return next(iter(trained), None), "as in training, kept in the checkpoint"
 
 
-def _choose(labels: Tensor, size: int, seed: int) -> Tensor:
-    """Return the chosen rows in ascending order."""
-    generator = seeded_generator(seed, Stream.PROBE)
-    return class_balanced_subset(labels, min(size, len(labels)), generator).sort().values
-
-
-def _image_size(paths: list[Path], usual: int | None) -> tuple[int | None, str]:
-    """Return the side to bring images to, ``None`` for their own, and why it is that."""
+def _own_size(paths: list[Path], usual: int | None) -> tuple[int | None, str]:
+    """Return the side of images whose size nobody gave, ``None`` for their own, and why."""
     sizes = Counter(_stored_size(path) for path in paths)
     (width, height), _ = sizes.most_common(1)[0]
     if len(sizes) == 1 and width == height:
@@ -200,6 +302,8 @@ def _image_size(paths: list[Path], usual: int | None) -> tuple[int | None, str]:
 
 
 def _stored_size(path: Path) -> tuple[int, int]:
+    from PIL import Image
+
     try:
         with Image.open(path) as file:
             width, height = file.size

@@ -1,22 +1,30 @@
-"""`analyze`: the detection on a loaded model, and what the model makes of each image."""
+"""The detection on a loaded model with its predictions beside it, and two such side by side."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from filterwatch.analysis.errors import InputError
-from filterwatch.analysis.images import ProbeImages
-from filterwatch.analysis.loading import LoadedModel
+from filterwatch.analysis.folder_probe import ProbeImages
+from filterwatch.analysis.model_files import InputError, first_few
+from filterwatch.analysis.model_loading import LoadedModel
+from filterwatch.batches import find_logits
 from filterwatch.datamodules import ImageDataset
-from filterwatch.detection import AnomalyCriteria, AnomalyReport, detect_anomaly_filters
-from filterwatch.detection import ProgressCallback
+from filterwatch.detection import (
+    AnomalyCriteria,
+    AnomalyReport,
+    ProgressCallback,
+    detect_anomaly_filters,
+)
+
+Filter = tuple[str, int]
 
 
 @dataclass(frozen=True)
@@ -27,8 +35,8 @@ class Analysis:
         model: The model.
         images: The probe.
         report: The anomaly filters.
-        n_outputs: Number of classes that the model tells apart; ``None`` if its output is not one
-            number a class.
+        n_outputs: Number of classes that the model distinguishes; ``None`` if its output is not
+            one number a class.
         predictions: The class that it gives each image, int64 [N], or ``None``.
         confidences: The softmax of that class, [N], or ``None``.
         output_names: Name of each output class; numbers where no names are known.
@@ -151,8 +159,8 @@ class _Outputs:
                 f"{self._model.name} refuses images of shape {list(images.shape[1:])} [channels, "
                 f"height, width]: {error}. Set --image-size to what it was trained with"
             ) from error
-        logits = _find_logits(output, len(rows))
-        if logits is None:
+        logits = find_logits(output)
+        if logits is None or len(logits) != len(rows):
             return
         logits = logits[: len(images)].float().cpu()
         if self._logits is None:
@@ -164,19 +172,6 @@ class _Outputs:
             return None, None, None
         confidences, predictions = self._logits.softmax(1).max(1)
         return predictions, confidences, self._logits.shape[1]
-
-
-def _find_logits(output: object, n_rows: int) -> Tensor | None:
-    """Return the first [N, classes] in a model's output."""
-    if isinstance(output, Tensor):
-        fits = output.ndim == 2 and len(output) == n_rows and output.is_floating_point()
-        return output if fits else None
-    if isinstance(output, Mapping):
-        output = list(output.values())
-    if isinstance(output, (tuple, list)):
-        found = (_find_logits(part, n_rows) for part in output)
-        return next((logits for logits in found if logits is not None), None)
-    return None
 
 
 def _output_names(
@@ -193,3 +188,83 @@ def _output_names(
     if images.labels is not None and len(images.class_names) == n_outputs:
         return images.class_names
     return [str(number) for number in range(n_outputs)]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What changed from a first model to a second.
+
+    Attributes:
+        first: What was found in the first, on the layers that both have.
+        second: What was found in the second, on the same layers.
+        turned: Maps (layer, channel) that are anomalous in the second only, in forward order.
+        ceased: Maps that are anomalous in the first only.
+        kept: Maps that are anomalous in both.
+        unmatched: Layers that are not compared because only one model has them, or has them with
+            that number of channels.
+    """
+
+    first: Analysis
+    second: Analysis
+    turned: list[Filter]
+    ceased: list[Filter]
+    kept: list[Filter]
+    unmatched: list[str]
+
+    def isolated_by(self, filters: list[Filter], analysis: Analysis) -> dict[int, int]:
+        """Return how many of some flagged filters isolate each image, most isolated first."""
+        wanted = set(filters)
+        counts = Counter(
+            index
+            for anomaly in analysis.report.anomalies
+            if (anomaly.layer, anomaly.channel) in wanted
+            for index in anomaly.outliers
+        )
+        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def compare(first: Analysis, second: Analysis) -> Comparison:
+    """Match the filters of two models on one probe by layer and channel.
+
+    Raises:
+        InputError: If the models have no layer in common, or the probes differ.
+    """
+    if first.images.files != second.images.files:
+        raise InputError("the two models saw different images: compare them on one probe")
+    ours, theirs = first.report.layers, second.report.layers
+    common = [
+        name
+        for name, layer in ours.items()
+        if name in theirs and len(layer.ch_index) == len(theirs[name].ch_index)
+    ]
+    if not common:
+        raise InputError(
+            f"{first.model.path} and {second.model.path} have no layer in common: the one has "
+            f"{first_few(list(ours))}, the other {first_few(list(theirs))}"
+        )
+    first, second = _restricted(first, common), _restricted(second, common)
+    before, after = (
+        [(anomaly.layer, anomaly.channel) for anomaly in analysis.report.anomalies]
+        for analysis in (first, second)
+    )
+    shared = set(before) & set(after)
+    return Comparison(
+        first,
+        second,
+        turned=[found for found in after if found not in shared],
+        ceased=[found for found in before if found not in shared],
+        kept=[found for found in after if found in shared],
+        unmatched=[name for name in dict.fromkeys([*ours, *theirs]) if name not in common],
+    )
+
+
+def _restricted(analysis: Analysis, names: list[str]) -> Analysis:
+    report = analysis.report
+    if len(names) == len(report.layers):
+        return analysis
+    kept = replace(
+        report,
+        anomalies=[anomaly for anomaly in report.anomalies if anomaly.layer in names],
+        layers={name: report.layers[name] for name in names},
+    )
+    return replace(analysis, report=kept)

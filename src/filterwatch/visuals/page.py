@@ -1,0 +1,106 @@
+"""HTML pages of one model's anomaly filters, or of two models side by side.
+
+Each is one file that needs no network: style, scripts, plotly.js, numbers and images are inside.
+Everything that comes from outside (names of classes, files, layers) is escaped where it is text,
+and embedded as data that no browser runs where it is not.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from filterwatch.visuals.page_numbers import PageModel, page_numbers, rank_filters
+from filterwatch.visuals.sprite_sheet import PageImages, sprite_sheet
+
+_TEMPLATES = files("filterwatch.visuals") / "templates"
+_SCRIPTS = ("data", "criteria", "format", "thumbnails", "table", "scatter", "controls", "page")
+
+
+def write_page(
+    path: str | Path,
+    models: Sequence[PageModel],
+    images: PageImages,
+    *,
+    title: str,
+    subject: str,
+    facts: Sequence[tuple[str, str]],
+    n_charts: int = 40,
+) -> None:
+    """Write a page; it needs the packages of the extra ``report``.
+
+    Args:
+        path: The file to write.
+        models: One model, or two on the same probe and layers.
+        images: The probe.
+        title: Title of the page.
+        subject: A line below it.
+        facts: What the reader should know of how this was made, as (term, text).
+        n_charts: Number of filters with scatter plots beyond those flagged in any of the models.
+
+    Raises:
+        ValueError: If a report was kept without its points.
+    """
+    ranked, n_flagged = rank_filters([model.report for model in models])
+    payload = page_numbers(models, ranked[: n_flagged + max(n_charts, 0)]) | {
+        "probe": {
+            "files": images.files,
+            "labels": images.labels,
+            "class_names": images.class_names,
+        },
+        "sprite": asdict(sprite_sheet(images)),
+    }
+    page = _render(len(models) > 1, payload, facts, title=title, subject=subject)
+    Path(path).write_text(page, encoding="utf-8")
+
+
+def _render(
+    compared: bool, payload: dict[str, Any], facts: Sequence[tuple[str, str]], **texts: str
+) -> str:
+    """Fill the template; its security policy allows these scripts alone, by their hashes."""
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+    from plotly.offline import get_plotlyjs, get_plotlyjs_version
+
+    own = [_read(f"{name}.js") for name in (*_SCRIPTS, "compare" if compared else "report")]
+    scripts = [get_plotlyjs(), "(() => {\n'use strict';\n" + "\n".join(own) + "\n})();"]
+    scripts = [script.replace("\r\n", "\n") for script in scripts]  # as a browser hashes them
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    made_by = f"filterwatch {version('filterwatch')}; charts by plotly.js {get_plotlyjs_version()}"
+    return environment.from_string(_read("page.html.j2")).render(
+        **texts,
+        compared=compared,
+        facts=[*facts, ("Made by", made_by)],
+        # Our own files and plotly's, which must reach the browser as they are.
+        style=Markup(_read("page.css")),
+        scripts=[Markup(script) for script in scripts],
+        script_sources=Markup(" ".join(_hash_source(script) for script in scripts)),
+        payload=Markup(embed_json(payload)),
+    )
+
+
+def embed_json(data: Any) -> str:
+    """Return data as JSON that is safe inside a ``<script>`` element.
+
+    ``<``, ``>`` and ``&`` are written as escapes, so that no text in the data can end the element.
+    """
+    text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _read(name: str) -> str:
+    return (_TEMPLATES / name).read_text(encoding="utf-8")
+
+
+def _hash_source(script: str) -> str:
+    digest = hashlib.sha256(script.encode("utf-8")).digest()
+    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
