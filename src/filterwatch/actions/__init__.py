@@ -6,24 +6,24 @@ from filterwatch._lazy import lazy_names
 
 if TYPE_CHECKING:
     from filterwatch.actions.action import Action, RunningFit
-    from filterwatch.actions.action_states import (
+    from filterwatch.actions.candidates import FlaggedFilter
+    from filterwatch.actions.finished import MaskedFilters, mask_filters
+    from filterwatch.actions.masking import MaskFilters
+    from filterwatch.actions.masks import FilterMasks
+    from filterwatch.actions.state_of_actions import (
         action_states,
         checked_actions,
         load_action_states,
         masks_of,
         refuse_lost_masks,
     )
-    from filterwatch.actions.candidates import FlaggedFilter
-    from filterwatch.actions.finished import MaskedFilters, mask_filters
-    from filterwatch.actions.masking import MaskFilters
-    from filterwatch.actions.masks import FilterMasks
     from filterwatch.actions.stopping import StopTraining
     from filterwatch.actions.wiring import Filter
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         action=["Action", "RunningFit"],
-        action_states=[
+        state_of_actions=[
             *("action_states", "checked_actions", "load_action_states"),
             *("masks_of", "refuse_lost_masks"),
         ],
