@@ -7,7 +7,7 @@ import torch
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from filterwatch.detection.pca import principal_components
+from filterwatch.detection.components import principal_components
 from filterwatch.detection.streaming import TruncatedFactors
 
 

@@ -22,14 +22,13 @@ from filterwatch.detection import (
     AnomalyCriteria,
     AnomalyReport,
     Workspace,
+    compilation_note,
     detect_anomaly_filters,
     find_layers,
 )
 from filterwatch.detection.arguments import check_probe_size
 from filterwatch.detection.budget import approximation_note, plan_layers
 from filterwatch.detection.capture import Layer
-from filterwatch.detection.compiled import compilation_note
-from filterwatch.detection.fused_clustering import cluster
 from filterwatch.detection.isolation import undisturbed
 from filterwatch.visuals.gallery import Gallery
 from filterwatch.visuals.progress import probe_progress
@@ -159,7 +158,7 @@ class ProbingCallback(ActingCallback):
     def probe_network(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
         """Make a new report, and let actions act; where that fails, everything stays as it was."""
         started = time.perf_counter()
-        note = compilation_note(cluster)
+        note = compilation_note()
         if note is not None:
             rank_zero_info(f"AnomalyFilterCallback: {note}")
         outcome = first_process_outcome(trainer, partial(self._detect, trainer, pl_module))

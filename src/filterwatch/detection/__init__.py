@@ -1,8 +1,12 @@
 """The method itself, in plain PyTorch: from a model and images to a report."""
 
-from filterwatch.detection import compiled as compiled  # first: numba needs a folder to write to
 from filterwatch.detection.capture import Layer, find_layers
-from filterwatch.detection.clustering import Clusterings, cluster_points
+from filterwatch.detection.cluster import (
+    Clusterings,
+    calinski_harabasz,
+    cluster_points,
+    compilation_note,
+)
 from filterwatch.detection.criteria import AnomalyCriteria
 from filterwatch.detection.detect import detect_anomaly_filters
 from filterwatch.detection.images import find_images
@@ -17,7 +21,9 @@ __all__ = [
     "Layer",
     "LayerReport",
     "Workspace",
+    "calinski_harabasz",
     "cluster_points",
+    "compilation_note",
     "detect_anomaly_filters",
     "find_images",
     "find_layers",

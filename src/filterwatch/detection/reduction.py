@@ -7,7 +7,11 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from filterwatch.detection.pca import principal_components, project_compiled, reduce_samples
+from filterwatch.detection.components import (
+    principal_components,
+    project_compiled,
+    reduce_samples,
+)
 from filterwatch.detection.streaming import MERGED_SAMPLES, TruncatedFactors
 from filterwatch.detection.workspace import Workspace
 

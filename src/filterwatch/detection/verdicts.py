@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from filterwatch.detection.capture import Layer
-from filterwatch.detection.clustering import cluster_points
+from filterwatch.detection.cluster import cluster_points
 from filterwatch.detection.criteria import AnomalyCriteria, flag_anomalies, small_clusters
 from filterwatch.detection.reduction import Reduced
 from filterwatch.detection.report import AnomalyFilter, LayerReport

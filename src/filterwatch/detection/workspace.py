@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from filterwatch.detection.fused_kmeans import Array
+from filterwatch.detection.kernels.cache import Array
 
 
 class Workspace:

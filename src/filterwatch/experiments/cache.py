@@ -24,19 +24,10 @@ from filterwatch.models import build_network
 
 _DEFAULTS: dict[str, Any] = dict(detect_anomaly_filters.__kwdefaults__ or {})
 _POINTS_CODE = (
-    *("capture", "operators", "pca", "provenance", "reduction", "streaming"),
-    *("fused_pca", "fused_few", "fused_power"),
+    *("capture", "operators", "components", "provenance", "reduction", "streaming"),
+    "kernels/power_iteration",
 )
-_CLUSTERING_CODE = (
-    "clustering",
-    "fused",
-    "fused_clustering",
-    "fused_kmeans",
-    "gmm",
-    "kmeans",
-    "selection",
-    "tensor_clustering",
-)
+_CLUSTERING_CODE = ("cluster", "kernels/kmeans", "kernels/mixture")
 
 
 @dataclass(frozen=True)
@@ -49,7 +40,7 @@ class Configuration:
         source: ``"held_out"`` or ``"train"``, then without augmentation.
         max_clusters: Largest number of clusters tried.
         pca: ``"filter"`` or ``"layer"``.
-        seed: Handed on to `filterwatch.cluster_points`, whose starts are deterministic.
+        seed: Sets clusterings apart by name only: nothing in them is drawn at random.
     """
 
     probe_size: int = 1000
@@ -125,7 +116,7 @@ def probed(
     if path.exists():
         plain = torch.load(path, weights_only=True)
         return maps, {name: LayerClusters(**layer) for name, layer in plain.items()}
-    clusters = cluster_maps(maps, max_clusters=configuration.max_clusters, seed=configuration.seed)
+    clusters = cluster_maps(maps, max_clusters=configuration.max_clusters)
     _write(path, {name: dict(vars(layer)) for name, layer in clusters.items()})
     return maps, clusters
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
-from filterwatch.detection.clustering import cluster_points
+from filterwatch.detection.cluster import cluster_points
 from filterwatch.detection.criteria import AnomalyCriteria, flag_anomalies, small_clusters
 from filterwatch.experiments.maps import Maps
 
@@ -34,17 +34,15 @@ class LayerClusters:
 Clusters = dict[str, LayerClusters]
 
 
-def cluster_maps(maps: Maps, *, max_clusters: int, seed: int = 0, **options: Any) -> Clusters:
+def cluster_maps(maps: Maps, *, max_clusters: int) -> Clusters:
     """Cluster the points of all layers, as `filterwatch.detect_anomaly_filters` does.
 
     Args:
         maps: What `probe_maps` returned.
         max_clusters: Largest number of clusters tried.
-        seed: Handed on to `filterwatch.cluster_points`, whose starts are deterministic.
-        **options: Further arguments of `filterwatch.cluster_points`.
     """
     points = torch.cat([layer.points for layer in maps.values()])
-    found = cluster_points(points, max_clusters=max_clusters, seed=seed, **options)
+    found = cluster_points(points, max_clusters=max_clusters)
     sizes = [len(layer.points) for layer in maps.values()]
     parts = zip(
         maps,

@@ -1,8 +1,10 @@
-"""Block power iteration on one matrix, compiled; its rows are read once a round.
+"""Two principal components of each filter's maps, by block power iteration.
 
-Rows are taken four at a time and meet the block's vectors four at a time: sixteen dot products
-share eight loads, and while the four rows are still in the first-level cache their contribution to
-the next block is added.
+A filter's maps are gathered, centred and projected by one thread in one go, while the cache still
+has them; the first rounds see a part of the samples. Rows are read once a round: they are taken
+four at a time and meet the block's vectors four at a time, so that sixteen dot products share eight
+loads, and while the four rows are still in the first-level cache their contribution to the next
+block is added.
 """
 
 from __future__ import annotations
@@ -11,9 +13,8 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
 
-from filterwatch.detection.fused_kmeans import FAST_MATH, Array
+from filterwatch.detection.kernels.cache import Array, kernel, kernel_part
 
 # Vectors iterated at once, a multiple of four. With more of them fewer rounds are needed, and each
 # takes longer.
@@ -21,47 +22,14 @@ BLOCK = 8
 # Once a block is right, no direction outside it varies more than its last one; before that, this
 # one is taken as the bound.
 _BOUND = BLOCK // 2
+MAX_ROUNDS = 50
+# The first rounds see this many of the samples: a start nearly as good for a share of the price.
+PILOT_SAMPLES = 128
+PILOT_ROUNDS = 2
 
 
-@njit(inline="always", fastmath=FAST_MATH)
-def dots_of_four(
-    x0: Array,
-    x1: Array,
-    x2: Array,
-    x3: Array,
-    v0: Array,
-    v1: Array,
-    v2: Array,
-    v3: Array,
-    width: int,
-) -> tuple[Any, ...]:
-    """Return the sixteen dot products of four rows with four vectors, row after row."""
-    s00 = s01 = s02 = s03 = s10 = s11 = s12 = s13 = np.float32(0.0)
-    s20 = s21 = s22 = s23 = s30 = s31 = s32 = s33 = np.float32(0.0)
-    for d in range(width):
-        p0, p1, p2, p3 = x0[d], x1[d], x2[d], x3[d]
-        q0, q1, q2, q3 = v0[d], v1[d], v2[d], v3[d]
-        s00 += p0 * q0
-        s01 += p0 * q1
-        s02 += p0 * q2
-        s03 += p0 * q3
-        s10 += p1 * q0
-        s11 += p1 * q1
-        s12 += p1 * q2
-        s13 += p1 * q3
-        s20 += p2 * q0
-        s21 += p2 * q1
-        s22 += p2 * q2
-        s23 += p2 * q3
-        s30 += p3 * q0
-        s31 += p3 * q1
-        s32 += p3 * q2
-        s33 += p3 * q3
-    return s00, s01, s02, s03, s10, s11, s12, s13, s20, s21, s22, s23, s30, s31, s32, s33
-
-
-@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
-def advance(x: Array, step: int, block: Array, scores: Array, image: Array) -> None:
+@kernel_part
+def _advance(x: Array, step: int, block: Array, scores: Array, image: Array) -> None:
     """Fill the scores [N, b] of every ``step``-th row on the block [b, D], and its image [b, D]."""
     n_samples, width = x.shape
     n_rows = (n_samples + step - 1) // step
@@ -70,9 +38,27 @@ def advance(x: Array, step: int, block: Array, scores: Array, image: Array) -> N
         x0, x1, x2, x3 = x[at * step], x[(at + 1) * step], x[(at + 2) * step], x[(at + 3) * step]
         for j in range(0, block.shape[0], 4):
             v0, v1, v2, v3 = block[j], block[j + 1], block[j + 2], block[j + 3]
-            s00, s01, s02, s03, s10, s11, s12, s13, s20, s21, s22, s23, s30, s31, s32, s33 = (
-                dots_of_four(x0, x1, x2, x3, v0, v1, v2, v3, width)
-            )
+            s00 = s01 = s02 = s03 = s10 = s11 = s12 = s13 = np.float32(0.0)
+            s20 = s21 = s22 = s23 = s30 = s31 = s32 = s33 = np.float32(0.0)
+            for d in range(width):
+                p0, p1, p2, p3 = x0[d], x1[d], x2[d], x3[d]
+                q0, q1, q2, q3 = v0[d], v1[d], v2[d], v3[d]
+                s00 += p0 * q0
+                s01 += p0 * q1
+                s02 += p0 * q2
+                s03 += p0 * q3
+                s10 += p1 * q0
+                s11 += p1 * q1
+                s12 += p1 * q2
+                s13 += p1 * q3
+                s20 += p2 * q0
+                s21 += p2 * q1
+                s22 += p2 * q2
+                s23 += p2 * q3
+                s30 += p3 * q0
+                s31 += p3 * q1
+                s32 += p3 * q2
+                s33 += p3 * q3
             t0, t1, t2, t3 = scores[at], scores[at + 1], scores[at + 2], scores[at + 3]
             t0[j], t0[j + 1], t0[j + 2], t0[j + 3] = s00, s01, s02, s03
             t1[j], t1[j + 1], t1[j + 2], t1[j + 3] = s10, s11, s12, s13
@@ -97,7 +83,7 @@ def advance(x: Array, step: int, block: Array, scores: Array, image: Array) -> N
                 target[d] += score * row[d]
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
+@kernel_part
 def _dot(a: Array, b: Array) -> Any:
     result = np.float32(0.0)
     for d in range(a.shape[0]):
@@ -105,14 +91,14 @@ def _dot(a: Array, b: Array) -> Any:
     return result
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
+@kernel_part
 def _add_multiple(target: Array, factor: Any, vector: Array) -> None:
     for d in range(target.shape[0]):
         target[d] += factor * vector[d]
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
-def rayleigh_ritz(block: Array, image: Array) -> tuple[Array, Array]:
+@kernel_part
+def _rayleigh_ritz(block: Array, image: Array) -> tuple[Array, Array]:
     """Return the Ritz values, largest first, and how the block combines to their directions."""
     size = block.shape[0]
     gram = np.empty((size, size))
@@ -123,8 +109,8 @@ def rayleigh_ritz(block: Array, image: Array) -> tuple[Array, Array]:
     return values[::-1].copy(), rotation[:, ::-1].astype(np.float32)
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
-def next_block(image: Array, rotation: Array, block: Array) -> None:
+@kernel_part
+def _next_block(image: Array, rotation: Array, block: Array) -> None:
     """Fill the block with an orthonormal basis of the image, leading directions first."""
     size = block.shape[0]
     for j in range(size):
@@ -132,13 +118,7 @@ def next_block(image: Array, rotation: Array, block: Array) -> None:
         vector[:] = np.float32(0.0)
         for k in range(size):
             _add_multiple(vector, rotation[k, j], image[k])
-    _orthonormalize(block)
-
-
-@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
-def _orthonormalize(block: Array) -> None:
-    """Make rows orthonormal, each to those before it."""
-    for j in range(block.shape[0]):
+    for j in range(size):  # orthonormal, each to those before it
         vector = block[j]
         before = math.sqrt(_dot(vector, vector))
         for _ in range(2):
@@ -149,27 +129,7 @@ def _orthonormalize(block: Array) -> None:
         vector *= np.float32(1.0 / after) if after > 1e-5 * before else np.float32(0.0)
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
-def advance_blindly(x: Array, rounds: int, block: Array, scores: Array, image: Array) -> None:
-    """Take so many rounds on all rows without telling directions apart, which costs the most."""
-    for _ in range(rounds):
-        advance(x, 1, block, scores, image)
-        block[:] = image
-        _orthonormalize(block)
-
-
-@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
-def advance_block(
-    x: Array, step: int, rounds: int, block: Array, scores: Array, image: Array
-) -> None:
-    """Take so many rounds on every ``step``-th row, without looking at what they capture."""
-    for _ in range(rounds):
-        advance(x, step, block, scores, image)
-        _, rotation = rayleigh_ritz(block, image)
-        next_block(image, rotation, block)
-
-
-@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
+@kernel_part
 def _improve_two(
     block: Array, image: Array, values: Array, rotation: Array, left: float, directions: Array
 ) -> tuple[float, float]:
@@ -214,7 +174,7 @@ def _improve_two(
     return missed, missed * damping * damping
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
+@kernel_part
 def _score_on_two(x: Array, directions: Array, points: Array) -> None:
     """Fill the coordinates [N, 2] of the rows on two directions, turned to principal axes."""
     u, v = directions[0], directions[1]
@@ -237,12 +197,11 @@ def _score_on_two(x: Array, directions: Array, points: Array) -> None:
         points[i, 1] = cosine * along_y - sine * along_x
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
-def leading_plane(
+@kernel_part
+def _leading_plane(
     x: Array,
     variance: float,
     tolerance: float,
-    max_rounds: int,
     block: Array,
     scores: Array,
     image: Array,
@@ -255,7 +214,6 @@ def leading_plane(
         x: Float32 [N, D].
         variance: Its sum of squares.
         tolerance: Share of what the two capture that may be missed.
-        max_rounds: Largest number of rounds.
         block: Orthonormal rows to start from, float32 [BLOCK, D]; overwritten.
         scores: Room for [N, BLOCK], float32.
         image: Room for [BLOCK, D], float32.
@@ -263,13 +221,13 @@ def leading_plane(
         points: Filled, float64 [N, 2].
     """
     left_dimensions = max(min(x.shape) - BLOCK, 1)
-    for round_ in range(max_rounds):
-        advance(x, 1, block, scores, image)
-        values, rotation = rayleigh_ritz(block, image)
+    for round_ in range(MAX_ROUNDS):
+        _advance(x, 1, block, scores, image)
+        values, rotation = _rayleigh_ritz(block, image)
         # What the block misses may be spread at best over all the dimensions that are left.
         outside = max(variance - values.sum(), 0.0) / left_dimensions
         missed, missed_next = _improve_two(block, image, values, rotation, outside, directions)
-        if missed <= tolerance or round_ == max_rounds - 1:
+        if missed <= tolerance or round_ == MAX_ROUNDS - 1:
             along_x, along_y = rotation[:, 0].copy(), rotation[:, 1].copy()
             for i in range(points.shape[0]):
                 points[i, 0] = _dot(scores[i], along_x)
@@ -278,4 +236,110 @@ def leading_plane(
         if missed_next <= tolerance:  # two vectors are a fraction of a round
             _score_on_two(x, directions, points)
             return
-        next_block(image, rotation, block)
+        _next_block(image, rotation, block)
+
+
+@kernel_part
+def _condition(
+    x: Array, total: Array, mean: Array, extremes: Array
+) -> tuple[float, np.float32, float]:
+    """Bring samples [N, D] to unit size and centre them, in place.
+
+    Returns:
+        The sum of absolute values before, the largest of them, and the sum of squares after.
+    """
+    n_samples, width = x.shape
+    absolute = 0.0
+    total[:] = 0.0
+    extremes[:] = np.float32(0.0)
+    for i in range(n_samples):
+        row = x[i]
+        of_row = np.float32(0.0)
+        for d in range(width):
+            size = abs(row[d])
+            of_row += size
+            # One for each column: a maximum over the row would be taken one by one.
+            extremes[d] = size if size > extremes[d] else extremes[d]
+            total[d] += row[d]
+        absolute += of_row
+    extreme = extremes.max()
+    if absolute == np.inf and extreme < np.inf:  # a row's sum left the range of float32
+        absolute = 0.0
+        for i in range(n_samples):
+            for d in range(width):
+                absolute += abs(float(x[i, d]))
+    scale = np.float32(1.0) / extreme if extreme > 0 else np.float32(1.0)
+    for d in range(width):
+        mean[d] = np.float32(total[d] / n_samples * scale)
+    squares = 0.0
+    for i in range(n_samples):
+        row = x[i]
+        of_row = np.float32(0.0)
+        for d in range(width):
+            row[d] = row[d] * scale - mean[d]
+            of_row += row[d] * row[d]
+        squares += of_row
+    return absolute, extreme, squares
+
+
+@kernel
+def leading_scores(
+    maps: Array,
+    samples_first: bool,
+    first: int,
+    stop: int,
+    start: Array,
+    tolerance: float,
+    least_variance: float,
+    magnitude: Array,
+    largest: Array,
+    variance: Array,
+    points: Array,
+) -> None:
+    """Project each filter's samples onto their two leading principal components.
+
+    Args:
+        maps: Float32 [N, P, D]; or [P, N, D], which are centred and brought to unit size in place.
+        samples_first: Which of the two.
+        first: First filter.
+        stop: One past the last.
+        start: Orthonormal rows to start from, float32 [BLOCK, D]; zeros beyond D rows.
+        tolerance: Share of the captured variance that may be missed.
+        least_variance: Filters with no more than that have points 0.
+        magnitude: Filled with the sum of absolute values, float64 [P].
+        largest: Filled with the largest absolute value, float32 [P].
+        variance: Filled with the sum of squares, in units of the largest value, float64 [P].
+        points: Filled, in units of the largest value, float64 [P, N, 2].
+    """
+    n_samples = maps.shape[0] if samples_first else maps.shape[1]
+    width = maps.shape[2]
+    step = max(1, n_samples // PILOT_SAMPLES)
+    gathered = np.empty((n_samples if samples_first else 0, width), np.float32)
+    total = np.empty(width)
+    mean, extremes = np.empty(width, np.float32), np.empty(width, np.float32)
+    scores = np.empty((n_samples, BLOCK), np.float32)
+    block = np.empty((BLOCK, width), np.float32)
+    image = np.empty((BLOCK, width), np.float32)
+    directions = np.empty((2, width), np.float32)
+    for problem in range(first, stop):
+        if samples_first:
+            for i in range(n_samples):
+                gathered[i] = maps[i, problem]
+            x = gathered
+        else:
+            x = maps[problem]
+        magnitude[problem], largest[problem], variance[problem] = _condition(
+            x, total, mean, extremes
+        )
+        if not (variance[problem] > least_variance and variance[problem] < np.inf):
+            points[problem] = 0.0
+            continue
+        block[:] = start
+        for _ in range(PILOT_ROUNDS if step > 1 else 0):
+            _advance(x, step, block, scores, image)
+            _, rotation = _rayleigh_ritz(block, image)
+            _next_block(image, rotation, block)
+        _leading_plane(
+            x, variance[problem], tolerance,
+            block, scores, image, directions, points[problem],
+        )  # fmt: skip
