@@ -157,14 +157,10 @@ def cluster_sizes(labels: Tensor, n_clusters: int) -> Tensor:
 
 
 def largest_first(labels: Tensor, n_clusters: int) -> tuple[Tensor, Tensor]:
-    """Number clusters by size, so that 0 is the largest, and empty ones come last.
-
-    Args:
-        labels: Cluster of each point, [P, N]; negative labels stay.
-        n_clusters: Number of clusters.
+    """Number clusters by size, so that 0 is the largest; negative labels stay.
 
     Returns:
-        The renumbered labels [P, N] and the sizes [P, n_clusters].
+        The renumbered labels [P, N] and the sizes [P, K], 0 for empty clusters.
     """
     sizes, order = cluster_sizes(labels, n_clusters).sort(dim=1, descending=True, stable=True)
     rank = torch.empty_like(order)
@@ -215,17 +211,12 @@ def _standardize(points: Tensor) -> tuple[Tensor, Tensor]:
 def _fit(
     points: Tensor, max_clusters: int, regularization: float, on_progress: Callable[[int], None]
 ) -> list[Tensor]:
-    """Fit standardised points [P, N, 2].
-
-    Returns:
-        Labels of the highest index [P, N]; index, mean log-likelihood and convergence for each K,
-        [P, max_clusters - 1].
-    """
+    """Return labels [P, N] of the highest index; index, likelihood, convergence by K [P, Ks]."""
     n_problems, n_samples, _ = points.shape
     array = points.float().mT.contiguous().numpy()
     by_k = (n_problems, max_clusters - 1)
-    labels, converged = np.empty((n_problems, n_samples), np.int32), np.empty(by_k, np.bool_)
-    results = (labels, np.empty(by_k), np.empty(by_k), converged)
+    labels = np.empty((n_problems, n_samples), np.int32)
+    results = (labels, np.empty(by_k), np.empty(by_k), np.empty(by_k, np.bool_))
     settings = (max_clusters, regularization, TOLERANCE, MAX_ITERATIONS)
 
     def work(first: int, stop: int) -> None:

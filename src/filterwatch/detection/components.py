@@ -8,9 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from filterwatch.detection.kernels import power_iteration
-from filterwatch.detection.kernels.cache import Array
-from filterwatch.detection.kernels.power_iteration import MAX_ROUNDS, PILOT_ROUNDS, PILOT_SAMPLES
+from filterwatch.detection.kernels.power_iteration import (
+    BLOCK,
+    MAX_ROUNDS,
+    PILOT_ROUNDS,
+    PILOT_SAMPLES,
+    leading_scores,
+)
 from filterwatch.detection.kernels.threads import spread
 
 # Of what two directions capture, the compiled form may miss that share. The other one stops when a
@@ -76,15 +80,14 @@ def reduce_samples(samples: Tensor) -> tuple[Tensor, Conditioned]:
 
 
 def project_compiled(maps: Tensor, *, samples_first: bool) -> tuple[Tensor, Conditioned] | None:
-    """Condition and project at once, each filter by one thread.
+    """Do `reduce_samples` in one go for each filter, where maps are contiguous float32 on a CPU.
 
     Args:
         maps: [N, P, D], which stay as they are; or [P, N, D], which may be overwritten.
         samples_first: Which of the two.
 
     Returns:
-        Points [P, N, 2] and what the samples were like; ``None`` where this way is not open: on
-        other devices and precisions than contiguous float32 on a CPU.
+        Points [P, N, 2] and what the samples were like; ``None`` for other maps.
     """
     if not _is_compiled(maps):
         return None
@@ -92,11 +95,12 @@ def project_compiled(maps: Tensor, *, samples_first: bool) -> tuple[Tensor, Cond
     magnitude, variance = np.empty(n_problems), np.empty(n_problems)
     largest = np.empty(n_problems, np.float32)
     points = np.empty((n_problems, n_samples, 2))
-    array, start = maps.numpy(), _start_rows(width)
+    array, start = maps.numpy(), np.zeros((BLOCK, width), np.float32)
+    start[:width] = _start(width, BLOCK).T.numpy()
     limits = (MOST_MISSED, _least_variance(maps.dtype, n_samples * width))
 
     def work(first: int, stop: int) -> None:
-        power_iteration.leading_scores(
+        leading_scores(
             array, samples_first, first, stop, start, *limits, magnitude, largest, variance, points
         )
 
@@ -114,14 +118,6 @@ def _is_compiled(samples: Tensor) -> bool:
 def _least_variance(dtype: torch.dtype, n_values: int) -> float:
     """Return the sum of squares up to which so many values only round around a constant."""
     return 1e3 * n_values * torch.finfo(dtype).eps ** 2
-
-
-def _start_rows(width: int) -> Array:
-    """Return what the compiled form starts from, rows [b, D], zero beyond D rows."""
-    start = _start(width, power_iteration.BLOCK)
-    rows = np.zeros((power_iteration.BLOCK, width), np.float32)
-    rows[: start.shape[1]] = start.T.numpy()
-    return rows
 
 
 def _start(width: int, size: int) -> Tensor:
@@ -194,9 +190,8 @@ def _leading_directions(samples: Tensor, start: Tensor) -> Tensor:
 def _improved(matrix: Tensor, block: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Take one round of power iteration on matrices [P, M, D] from orthonormal blocks [P, D, b].
 
-    Returns:
-        The next orthonormal block [P, D, b]; the directions of the Ritz values in the given one,
-        largest first, [P, D, b]; and what the first two of them capture [P].
+    Returns the next block; the directions of the Ritz values in the given one, largest first; and
+    what the first two of them capture [P].
     """
     scores = matrix @ block  # [P, M, b]
     values, rotation = torch.linalg.eigh((scores.mT @ scores).double())

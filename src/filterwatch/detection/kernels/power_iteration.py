@@ -135,17 +135,9 @@ def _improve_two(
 ) -> tuple[float, float]:
     """Fill two orthonormal directions [2, D], one shifted power step beyond the Ritz vectors.
 
-    Args:
-        block: Orthonormal rows [b, D].
-        image: Their image [b, D].
-        values: Ritz values, largest first.
-        rotation: How the block combines to their directions.
-        left: The least that the most varying direction outside the block may be taken for.
-        directions: Filled.
-
-    Returns:
-        How much variance the two leading Ritz vectors miss, by their residuals, and how much the
-        new directions do, which are closer by the power step's damping.
+    Returns how much variance the two leading Ritz vectors miss, by their residuals, and how much
+    the new directions do, which are closer by the power step's damping. No direction outside the
+    block is taken to vary less than ``left``.
     """
     left_out = max(values[_BOUND], left)
     shift = 0.5 * max(values[-1], 0.0)
@@ -198,29 +190,17 @@ def _score_on_two(x: Array, directions: Array, points: Array) -> None:
 
 
 @kernel_part
-def _leading_plane(
-    x: Array,
-    variance: float,
-    tolerance: float,
-    block: Array,
-    scores: Array,
-    image: Array,
-    directions: Array,
-    points: Array,
-) -> None:
-    """Fill the coordinates of the rows on the two leading right singular vectors.
-
-    Args:
-        x: Float32 [N, D].
-        variance: Its sum of squares.
-        tolerance: Share of what the two capture that may be missed.
-        block: Orthonormal rows to start from, float32 [BLOCK, D]; overwritten.
-        scores: Room for [N, BLOCK], float32.
-        image: Room for [BLOCK, D], float32.
-        directions: Room for [2, D], float32.
-        points: Filled, float64 [N, 2].
-    """
-    left_dimensions = max(min(x.shape) - BLOCK, 1)
+def _project(x: Array, variance: float, tolerance: float, start: Array, points: Array) -> None:
+    """Fill the coordinates [N, 2] of the rows [N, D] on the two leading right singular vectors."""
+    n_samples, width = x.shape
+    block, scores = start.copy(), np.empty((n_samples, BLOCK), np.float32)
+    image, directions = np.empty_like(block), np.empty((2, width), np.float32)
+    step = max(1, n_samples // PILOT_SAMPLES)
+    for _ in range(PILOT_ROUNDS if step > 1 else 0):
+        _advance(x, step, block, scores, image)
+        _, rotation = _rayleigh_ritz(block, image)
+        _next_block(image, rotation, block)
+    left_dimensions = max(min(n_samples, width) - BLOCK, 1)
     for round_ in range(MAX_ROUNDS):
         _advance(x, 1, block, scores, image)
         values, rotation = _rayleigh_ritz(block, image)
@@ -245,8 +225,7 @@ def _condition(
 ) -> tuple[float, np.float32, float]:
     """Bring samples [N, D] to unit size and centre them, in place.
 
-    Returns:
-        The sum of absolute values before, the largest of them, and the sum of squares after.
+    Returns the sum of absolute values before, the largest of them, and the sum of squares after.
     """
     n_samples, width = x.shape
     absolute = 0.0
@@ -313,14 +292,9 @@ def leading_scores(
     """
     n_samples = maps.shape[0] if samples_first else maps.shape[1]
     width = maps.shape[2]
-    step = max(1, n_samples // PILOT_SAMPLES)
     gathered = np.empty((n_samples if samples_first else 0, width), np.float32)
     total = np.empty(width)
     mean, extremes = np.empty(width, np.float32), np.empty(width, np.float32)
-    scores = np.empty((n_samples, BLOCK), np.float32)
-    block = np.empty((BLOCK, width), np.float32)
-    image = np.empty((BLOCK, width), np.float32)
-    directions = np.empty((2, width), np.float32)
     for problem in range(first, stop):
         if samples_first:
             for i in range(n_samples):
@@ -331,15 +305,6 @@ def leading_scores(
         magnitude[problem], largest[problem], variance[problem] = _condition(
             x, total, mean, extremes
         )
-        if not (variance[problem] > least_variance and variance[problem] < np.inf):
-            points[problem] = 0.0
-            continue
-        block[:] = start
-        for _ in range(PILOT_ROUNDS if step > 1 else 0):
-            _advance(x, step, block, scores, image)
-            _, rotation = _rayleigh_ritz(block, image)
-            _next_block(image, rotation, block)
-        _leading_plane(
-            x, variance[problem], tolerance,
-            block, scores, image, directions, points[problem],
-        )  # fmt: skip
+        points[problem] = 0.0
+        if variance[problem] > least_variance and variance[problem] < np.inf:
+            _project(x, variance[problem], tolerance, start, points[problem])
