@@ -9,8 +9,8 @@ from torch import Tensor
 
 from benchmarks.reference import LoopResult
 from benchmarks.rows import Row, informs
-from filterwatch import AnomalyCriteria, AnomalyReport, cluster_points
-from filterwatch.detection.clustering import _among_all
+from filterwatch import AnomalyCriteria, AnomalyReport
+from filterwatch.detection.cluster import spread_out
 from filterwatch.detection.criteria import flag_anomalies
 
 _CRITERIA = {
@@ -24,7 +24,6 @@ Verdicts = dict[str, Tensor]
 
 def rows(
     report: AnomalyReport,
-    points: Tensor,
     alive: Tensor,
     references: list[LoopResult],
     better: LoopResult,
@@ -34,44 +33,34 @@ def rows(
 
     Args:
         report: What the engine found.
-        points: The points of all of its filters, [C, N, 2].
-        alive: Which of them the loops fitted, [C].
+        alive: Which of its filters the loops fitted, [C].
         references: What scikit-learn finds from one start, for each of several seeds.
         better: What it finds from the likeliest of several starts.
         n_starts: How many those are.
     """
-    refined = cluster_points(points, max_clusters=report.settings["max_clusters"], refine=True)
 
     def judged(result: LoopResult) -> Verdicts:
-        sizes = _among_all(result.cluster_sizes, alive, 0)
-        return _flagged(report, sizes, _among_all(result.ch_index, alive, torch.nan))
+        sizes = spread_out(result.cluster_sizes, alive, 0)
+        return _flagged(report, sizes, spread_out(result.ch_index, alive, torch.nan))
 
     ours = _judged(report)
     seeds = [judged(result) for result in references]
     between = [_agreement(*pair) for pair in combinations(seeds, 2)]
     what = f"filters with scikit-learn's verdict, mean of {len(seeds)} seeds and the three criteria"
     goal = f">= {_mean(between):.4f}, scikit-learn's agreement with itself"
-    shares = {
-        name: _mean([_agreement(verdicts, of_seed) for of_seed in seeds])
-        for name, verdicts in (
-            (what, ours),
-            (f"refine=True: {what}", _flagged(report, refined.cluster_sizes, refined.ch_index)),
-            (f"the same of the best of {n_starts} starts", judged(better)),
-        )
-    }
-    *with_goal, (of_better, share_of_better) = shares.items()
+    own, of_better = (
+        _mean([_agreement(verdicts, of_seed) for of_seed in seeds])
+        for verdicts in (ours, judged(better))
+    )
     return [
         *(_row_of(name, ours, seeds) for name in _CRITERIA),
-        *(
-            Row(name, share, f"{share:.4f}", goal, share >= _mean(between))
-            for name, share in with_goal
-        ),
+        Row(what, own, f"{own:.4f}", goal, own >= _mean(between)),
         informs(
             "scikit-learn's agreement with itself, from pair to pair of seeds",
             max(between) - min(between),
             f"{min(between):.4f} to {max(between):.4f}",
         ),
-        informs(of_better, share_of_better, f"{share_of_better:.4f}"),
+        informs(f"the same of the best of {n_starts} starts", of_better, f"{of_better:.4f}"),
     ]
 
 

@@ -1,14 +1,13 @@
-"""Speed and quality of the fits against scikit-learn's, and how far they are from the floor."""
+"""Speed and quality of the fits against scikit-learn's, and where the time goes."""
 
 from __future__ import annotations
 
 import platform
+import sys
 from pathlib import Path
-from typing import Any
+from unittest.mock import patch
 
-import numpy as np
 import torch
-from numba import njit
 from torch import Tensor
 
 from benchmarks import agreement
@@ -16,15 +15,11 @@ from benchmarks.reference import LoopResult, fit_in_a_loop
 from benchmarks.rows import Row, at_least, informs
 from benchmarks.setting import Setting, seconds, threads
 from filterwatch import cluster_points, detect_anomaly_filters
-from filterwatch.detection import gmm, tensor_clustering
-from filterwatch.detection.clustering import _standardize
-from filterwatch.detection.fused import _block_densities, _block_expectation, _block_moments
-from filterwatch.detection.fused_kmeans import FAST_MATH
+from filterwatch.detection.cluster import _standardize
 
 _MAX_CLUSTERS = 10
 _SEEDS = 4  # of the loop; the agreement of two of them alone varies as much as what it judges
 _STARTS = 5  # of the loop that looks for better fits
-_DEFAULTS: dict[str, Any] = dict(cluster_points.__kwdefaults__ or {})
 
 
 def rows(setting: Setting) -> list[Row]:
@@ -43,7 +38,6 @@ def rows(setting: Setting) -> list[Row]:
             )
         )
         default = seconds(lambda: cluster_points(points))
-        refined = seconds(lambda: cluster_points(points, max_clusters=_MAX_CLUSTERS, refine=True))
     reference, again = references[:2]
     fits = f"{len(standardized)} filters, K = 2 to {_MAX_CLUSTERS}, N = {points.shape[1]}"
     return [
@@ -51,11 +45,6 @@ def rows(setting: Setting) -> list[Row]:
         informs(f"cluster_points: {fits}", own, f"{own:.3f} s"),
         informs("cluster_points with its default, K to 14", default, f"{default:.3f} s"),
         at_least("cluster_points: times faster than the loop", reference.fit_seconds / own, 100),
-        at_least(
-            "cluster_points(refine=True): times faster than the loop",
-            reference.fit_seconds / refined,
-            100,
-        ),
         informs("detect_anomaly_filters, all of it", whole, f"{whole:.2f} s"),
         at_least(
             "detect_anomaly_filters: times faster than the loop's fits",
@@ -63,38 +52,29 @@ def rows(setting: Setting) -> list[Row]:
             40,
         ),
         *_quality(standardized, reference, again, better),
-        *agreement.rows(report, points, scale > 0, references, better, _STARTS),
-        *_floor(standardized, own),
+        *agreement.rows(report, scale > 0, references, better, _STARTS),
+        *_profile(standardized),
     ]
 
 
 def _quality(
     standardized: Tensor, reference: LoopResult, again: LoopResult, better: LoopResult
 ) -> list[Row]:
-    found = {
-        name: cluster_points(standardized, max_clusters=_MAX_CLUSTERS, refine=refine).log_likelihood
-        for name, refine in (("", False), ("refine=True: ", True))
-    }
+    found = cluster_points(standardized, max_clusters=_MAX_CLUSTERS).log_likelihood
     others = [_within(result.log_likelihood, reference) for result in (again, better)]
     gain_of_starts = float((better.log_likelihood - reference.log_likelihood).mean())
-    n_broken = sum(int((~torch.isfinite(fits)).sum()) for fits in found.values())
+    n_broken = int((~torch.isfinite(found)).sum())
     return [
-        *(
-            row
-            for name, fits in found.items()
-            for row in (
-                at_least(
-                    f"{name}mean log-likelihood per sample, less scikit-learn's",
-                    float((fits - reference.log_likelihood).mean()),
-                    -0.001,
-                ),
-                at_least(
-                    f"{name}share of fits at most 0.01 below scikit-learn's",
-                    _within(fits, reference),
-                    0.99,
-                    "{:.4f}",
-                ),
-            )
+        at_least(
+            "mean log-likelihood per sample, less scikit-learn's",
+            float((found - reference.log_likelihood).mean()),
+            -0.001,
+        ),
+        at_least(
+            "share of fits at most 0.01 below scikit-learn's",
+            _within(found, reference),
+            0.99,
+            "{:.4f}",
         ),
         informs(
             f"these shares of scikit-learn with another seed, with the best of {_STARTS} starts",
@@ -115,77 +95,12 @@ def _within(log_likelihood: Tensor, reference: LoopResult) -> float:
     return float((log_likelihood - reference.log_likelihood >= -0.01).double().mean())
 
 
-@njit(fastmath=FAST_MATH)
-def _evaluate(x, y, factors, density, peak, total, moments, repeats):  # type: ignore[no-untyped-def]
-    for _ in range(repeats):
-        _block_densities(x, y, factors, density, peak)
-        _block_expectation(density, peak, total)
-        _block_moments(x, y, factors, density, total, moments)
-
-
-def _floor(standardized: Tensor, own: float) -> list[Row]:
-    """Set the time beside that of the evaluations alone, each as cheap as it can be."""
-    x, y = np.random.default_rng(0).normal(size=(2, 256)).astype(np.float32)
-    factors = np.tile(np.array([0, 0, 1, 0, 1, -2], np.float32), (8, 1))
-    density = np.empty((8, 256), np.float32)
-    peak, total = np.empty(256, np.float32), np.empty(256, np.float32)
-    moments = np.zeros((8, 6))
-    repeats = 2000
-    each = seconds(lambda: _evaluate(x, y, factors, density, peak, total, moments, repeats)) / (
-        repeats * 8 * 256
-    )
-    evaluations = _evaluations(standardized)
-    floor = evaluations * each
-    return [
-        informs(
-            "point-component evaluations of the E- and M-steps",
-            evaluations,
-            f"{evaluations / 1e6:.0f} million",
-        ),
-        informs("one evaluation, all in cache", each * 1e9, f"{each * 1e9:.3f} ns"),
-        informs(
-            "the floor: evaluations alone",
-            floor,
-            f"{floor:.3f} s; cluster_points takes {own / floor:.2f} times that",
-        ),
-        *_profile(standardized),
-    ]
-
-
-def _evaluations(standardized: Tensor) -> float:
-    """Count by the tensor form's steps of a sample of filters: the compiled form keeps none."""
-    sample = standardized[:: max(1, len(standardized) // 40)]
-    counted = 0.0
-    original = gmm.fit_mixture
-
-    def counting(points: Tensor, responsibilities: Tensor, **options: object) -> gmm.MixtureFit:
-        nonlocal counted
-        fit = original(points, responsibilities, **options)  # type: ignore[arg-type]
-        # One more E-step than M-steps.
-        counted += float((fit.n_iterations + 1).sum()) * responsibilities[0].numel()
-        return fit
-
-    gmm.fit_mixture = counting
-    try:
-        tensor_clustering.fit_tensors(
-            sample,
-            _MAX_CLUSTERS,
-            False,
-            *(_DEFAULTS[name] for name in ("regularization", "tolerance", "max_iterations")),
-            lambda n_done: None,
-        )
-    finally:
-        gmm.fit_mixture = original
-    return counted * len(standardized) / len(sample)
-
-
 def _profile(standardized: Tensor) -> list[Row]:
-    """Tell the fits from what surrounds them: with one step each, starts and indices remain."""
+    """Set the fits apart from what surrounds them: starts and indices remain with one step each."""
     with threads(1):
         whole = seconds(lambda: cluster_points(standardized, max_clusters=_MAX_CLUSTERS))
-        one_step = seconds(
-            lambda: cluster_points(standardized, max_clusters=_MAX_CLUSTERS, max_iterations=1)
-        )
+        with patch.object(sys.modules[cluster_points.__module__], "MAX_ITERATIONS", 1):
+            one_step = seconds(lambda: cluster_points(standardized, max_clusters=_MAX_CLUSTERS))
     return [
         informs(
             "where the time goes: starts, two evaluations, labels, indices",

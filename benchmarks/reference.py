@@ -13,7 +13,7 @@ from sklearn.metrics import calinski_harabasz_score
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
-from filterwatch.detection.selection import largest_first
+from filterwatch.detection.cluster import largest_first
 
 
 @dataclass(frozen=True)

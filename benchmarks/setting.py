@@ -97,17 +97,21 @@ def threads(number: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def seconds(work: Callable[[], object], *, repeats: int = 3, clock: str = "cpu") -> float:
-    """Return the least time of several calls, after one that warms up.
+def seconds(
+    work: Callable[[], object], *, repeats: int = 3, clock: str = "cpu", warm_up: bool = True
+) -> float:
+    """Return the least time of several calls.
 
     Args:
         work: What to time.
         repeats: Number of timed calls.
         clock: ``"cpu"`` counts the process's processor time, which other processes on a busy
             machine disturb least; ``"wall"`` what a user waits.
+        warm_up: Whether an untimed call comes first.
     """
     read = time.process_time if clock == "cpu" else time.perf_counter
-    work()
+    if warm_up:
+        work()
     best = float("inf")
     for _ in range(repeats):
         started = read()

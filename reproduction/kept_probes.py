@@ -15,10 +15,10 @@ from torch import Tensor
 
 import filterwatch
 from filterwatch.datamodules import ImageDataModule
+from filterwatch.detection import PCA
 from filterwatch.models import build_network
 from reproduction.cell_training import read_batch, unaugmented
 from reproduction.points_and_verdicts import (
-    PCA,
     Clusters,
     LayerClusters,
     LayerMaps,
@@ -45,7 +45,6 @@ class Configuration:
         source: ``"held_out"`` or ``"train"``, then without augmentation.
         max_clusters: Largest number of clusters tried.
         pca: ``"filter"`` or ``"layer"``.
-        seed: Handed on to `filterwatch.cluster_points`, whose starts are deterministic.
     """
 
     probe_size: int = 1000
@@ -53,7 +52,6 @@ class Configuration:
     source: str = "held_out"
     max_clusters: int = _DEFAULTS["max_clusters"]
     pca: PCA = _DEFAULTS["pca"]
-    seed: int = 0
 
     def points_key(self) -> str:
         """Name what decides the points."""
@@ -62,8 +60,7 @@ class Configuration:
 
     def clusters_key(self) -> str:
         """Name what decides the clusterings."""
-        key = [self.points_key(), self.max_clusters, self.seed]
-        return "-".join(map(str, key))
+        return f"{self.points_key()}-{self.max_clusters}"
 
 
 def probe_images(
@@ -126,9 +123,7 @@ def probed(
     path = folder.path / "points" / configuration.points_key() / f"{epoch}.pt"
     maps = _kept(path, LayerMaps, points)
     path = folder.path / "clusters" / configuration.clusters_key() / f"{epoch}.pt"
-    cluster = partial(
-        cluster_maps, maps, max_clusters=configuration.max_clusters, seed=configuration.seed
-    )
+    cluster = partial(cluster_maps, maps, max_clusters=configuration.max_clusters)
     return maps, _kept(path, LayerClusters, cluster)
 
 

@@ -17,7 +17,6 @@ CRITERIA = AnomalyCriteria()
 FRACTIONS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 MAX_CLUSTERS = (5, 8, 10, 14, 20)
 DRAWS = (0, 1, 2, 3, 4, 5)
-CLUSTERING_SEEDS = (0, 1, 2, 3)
 PROBE_SIZES = (250, 500, 1000, 2000, 5000)
 
 
@@ -29,8 +28,6 @@ def variations() -> Iterator[tuple[str, str, Reading]]:
 
     for draw in DRAWS:
         yield "probe draw", str(draw), reading(replace(BASE, draw=draw))
-    for seed in CLUSTERING_SEEDS:
-        yield "clustering seed", str(seed), reading(replace(BASE, seed=seed))
     for size in PROBE_SIZES:
         yield "probe size", str(size), reading(replace(BASE, probe_size=size))
     for most in MAX_CLUSTERS:

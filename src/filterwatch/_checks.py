@@ -48,13 +48,6 @@ def check_seed(value: object) -> None:
         raise ValueError(f"seed={value} is too large: NumPy takes seeds from 0 to {2**32 - 1}")
 
 
-def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    """Raise ``ValueError`` unless ``value`` is one of the choices."""
-    if value not in choices:
-        shown = ", ".join(map(repr, choices[:-1]))
-        raise ValueError(f"{name}={value!r} is unknown: pass {shown} or {choices[-1]!r}")
-
-
 def check_patterns(name: str, value: object) -> None:
     """Raise unless ``value`` is None or a non-empty sequence of glob patterns.
 
@@ -83,15 +76,6 @@ def check_fraction(name: str, value: object) -> None:
         raise TypeError(f"{name}={value!r} is not a number: pass a fraction from 0 to below 1")
     if not 0 <= value < 1:
         raise ValueError(f"{name}={value} is out of range: pass a fraction from 0 to below 1")
-
-
-def check_number(name: str, value: object, *, above: float, below: float = math.inf) -> None:
-    """Raise unless ``value`` is a number between two others."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number, got {value!r}")
-    if not above < value < below:
-        limit = f" and below {below}" if math.isfinite(below) else ""
-        raise ValueError(f"{name} must be above {above}{limit}, got {value!r}")
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:

@@ -39,7 +39,7 @@ def validation_loaders(trainer: Trainer) -> Any:
 
 
 def missing_setting(trainer: Trainer, callback: Callback) -> str | None:
-    """Return what makes a callback read at an epoch's end, ``None`` where it does or never reads."""
+    """Return what makes a callback read at an epoch's end; ``None`` where that is not needed."""
     if isinstance(callback, EarlyStopping) and not callback._check_on_train_epoch_end:
         return "check_on_train_epoch_end"
     if isinstance(callback, ModelCheckpoint):

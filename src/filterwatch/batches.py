@@ -180,14 +180,17 @@ def _tensors(value: object, rank: _Rank, *, others: bool = False) -> Iterator[Te
     if isinstance(value, Tensor):
         yield value
         return
-    unwanted = []
-    ranked = []
+    ranked: list[tuple[int, Any]] = []
+    unwanted: list[Any] = []
     for name, entry in _contents(value) or []:
         place = 0 if name is None else rank(name)
-        (unwanted if place is None else ranked).append((place or 0, entry))
+        if place is None:
+            unwanted.append(entry)
+        else:
+            ranked.append((place, entry))
     for _, entry in sorted(ranked, key=lambda found: found[0]):
         yield from _tensors(entry, rank, others=others)
-    for _, entry in unwanted:
+    for entry in unwanted:
         yield from _tensors(entry, rank, others=True) if others else _named_tensors(entry, rank)
 
 

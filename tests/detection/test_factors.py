@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from filterwatch.detection.pca import principal_components
 from sklearn.decomposition import PCA
 from torch import Tensor
 
 from filterwatch.detection.factors import TruncatedFactors
-from filterwatch.detection.pca import principal_components
 
 
 def samples(n_samples: int, width: int, *, decay: float = 0.8, offset: float = 2.0) -> Tensor:

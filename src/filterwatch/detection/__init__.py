@@ -1,7 +1,12 @@
 """The method itself, in plain PyTorch: from a model and images to a report."""
 
-from filterwatch.detection import compiled as compiled  # first: numba needs a folder to write to
-from filterwatch.detection.clustering import Clusterings, cluster, cluster_points
+from filterwatch.detection.cluster import (
+    Clusterings,
+    calinski_harabasz,
+    cluster,
+    cluster_points,
+    compilation_note,
+)
 from filterwatch.detection.criteria import (
     AnomalyCriteria,
     check_criteria,
@@ -32,11 +37,13 @@ __all__ = [
     "Reduction",
     "Votes",
     "Workspace",
+    "calinski_harabasz",
     "check_criteria",
     "check_detection",
     "check_probe_size",
     "cluster",
     "cluster_points",
+    "compilation_note",
     "detect_anomaly_filters",
     "flag_anomalies",
     "judge",

@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from filterwatch._checks import check_choice, check_integer, check_patterns, check_seed
 from filterwatch.batches import count_samples, first_samples
-from filterwatch.detection.clustering import cluster
+from filterwatch.detection.cluster import cluster
 from filterwatch.detection.criteria import AnomalyCriteria, check_criteria
 from filterwatch.detection.memory import Plan, Workspace, plan_memory
 from filterwatch.detection.reduce import PCA, ProgressCallback, Reduction

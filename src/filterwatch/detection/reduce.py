@@ -8,9 +8,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from filterwatch.detection.components import principal_components, project_compiled, reduce_samples
 from filterwatch.detection.factors import MERGED_SAMPLES, TruncatedFactors
 from filterwatch.detection.memory import Plan, Workspace
-from filterwatch.detection.pca import principal_components, project_compiled, reduce_samples
 
 PCA = Literal["filter", "layer"]
 # Called with the step, the layer whose turn it is, what is done by then, and out of how much.

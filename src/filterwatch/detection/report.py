@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from filterwatch.detection.clustering import Clusterings
+from filterwatch.detection.cluster import Clusterings
 from filterwatch.detection.criteria import (
     AnomalyCriteria,
     flag_anomalies,

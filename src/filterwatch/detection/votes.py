@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from filterwatch.detection.clustering import cluster_points
+from filterwatch.detection.cluster import cluster_points
 from filterwatch.detection.criteria import AnomalyCriteria, flag_anomalies, small_clusters
 from filterwatch.detection.reduce import Reduced
 

@@ -12,7 +12,7 @@ from clouds import noise, separated
 from sklearn.cluster import KMeans
 from sklearn.metrics import pairwise_distances_argmin_min
 
-from filterwatch.detection import kmeans
+from reference import kmeans
 
 
 @pytest.mark.parametrize("reference", [pairwise_distances_argmin_min])

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numba
 import numpy as np
@@ -15,8 +16,8 @@ import pytest
 from numba.core import caching
 
 import filterwatch
-from filterwatch.detection import compiled, fused_clustering
-from filterwatch.detection.compiled import compilation_note
+from filterwatch.detection import compilation_note
+from filterwatch.detection.kernels import cache, mixture
 
 SOURCE = "def twice(x):\n    return 2 * x\n"
 
@@ -31,22 +32,28 @@ def kernel(folder: Path) -> Any:
     return numba.njit(cache=True)(names["twice"])
 
 
+def note_on(function: Any) -> str | None:
+    """Return what is said of a compiled function if it stands for the clustering."""
+    with patch.object(sys.modules[compilation_note.__module__], "fit_all_k", function):
+        return compilation_note()
+
+
 def test_it_is_said_when_something_is_compiled(tmp_path: Path) -> None:
     twice = kernel(tmp_path)
-    note = compilation_note(twice)
+    note = note_on(twice)
     assert note is not None
     assert note.startswith("compiling the clustering")
     assert str(tmp_path) in note
     assert twice(np.float64(2)) == 4
-    assert compilation_note(twice) is None
+    assert note_on(twice) is None
     # As another process would find it.
-    assert compilation_note(kernel(tmp_path)) is None
+    assert note_on(kernel(tmp_path)) is None
     shutil.rmtree(tmp_path / "__pycache__")
-    assert compilation_note(kernel(tmp_path)) is not None
+    assert note_on(kernel(tmp_path)) is not None
 
 
 def test_the_package_keeps_what_it_compiles() -> None:
-    assert fused_clustering.cluster._cache.cache_path
+    assert mixture.fit_all_k._cache.cache_path
 
 
 def test_without_a_folder_to_write_to_the_package_works_and_warns() -> None:
@@ -56,9 +63,8 @@ from numba.core import caching
 caching.{name}._locator_classes = [
     locator for locator in caching.{name}._locator_classes if "UserProvided" in locator.__name__
 ]
-from filterwatch.detection import fused_clustering
-from filterwatch.detection.compiled import compilation_note
-print(compilation_note(fused_clustering.cluster))
+from filterwatch.detection import compilation_note
+print(compilation_note())
 """
     environment = {**os.environ, "PYTHONPATH": str(Path(filterwatch.__file__).parents[1])}
     environment.pop("NUMBA_CACHE_DIR", None)
@@ -78,4 +84,4 @@ def test_other_errors_of_the_compiler_are_not_hidden(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(numba, "njit", fail)
     with pytest.raises(RuntimeError, match="something else"):
-        compiled.ensure_cache_folder()
+        cache.ensure_cache_folder()

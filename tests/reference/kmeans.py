@@ -1,19 +1,11 @@
-"""Where expectation maximisation starts: k-means, from one cluster more than the fit before.
-
-The start for K clusters are the centres of the mixture's own clustering of K - 1 plus the one, of
-a few promising ones, that lowers the within-cluster scatter most, refined by Lloyd's iterations (a
-greedy form of global k-means). No start draws random numbers, and consecutive K share the work.
-"""
+"""K-means from one cluster more than the fit before, batched over problems."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-MAX_LLOYD_ITERATIONS = 50
-# Lloyd's iterations end when the squares of the centres' shifts add up to less, in squared units of
-# the points: scikit-learn's default, for points of mean variance 1.
-LLOYD_TOLERANCE = 1e-4
+from filterwatch.detection.kernels.kmeans import LLOYD_TOLERANCE, MAX_LLOYD_ITERATIONS
 
 
 def assign(points: Tensor, centers: Tensor) -> tuple[Tensor, Tensor]:
@@ -35,7 +27,7 @@ def lloyd(points: Tensor, centers: Tensor) -> Tensor:
     """Refine centres [P, K, 2] on points [P, N, 2]; a centre that loses all its points stays."""
     active = torch.ones_like(centers[:, 0, 0], dtype=torch.bool)
     for _ in range(MAX_LLOYD_ITERATIONS):
-        if points.device.type == "cpu" and not bool(active.any()):
+        if not bool(active.any()):
             break
         labels, _ = assign(points, centers)
         sums, sizes = _accumulate(points, labels, centers.shape[1])

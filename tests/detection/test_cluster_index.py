@@ -11,12 +11,8 @@ import torch
 from sklearn.metrics import calinski_harabasz_score
 from torch import Tensor
 
-from filterwatch.detection.selection import (
-    best_clustering,
-    calinski_harabasz,
-    cluster_sizes,
-    largest_first,
-)
+from filterwatch.detection.cluster import calinski_harabasz, cluster_sizes, largest_first
+from reference.clustering import best_clustering
 
 
 def clustering(

@@ -1,11 +1,10 @@
-"""The CPU's form of expectation maximisation: one problem at a time, all in cache.
+"""Gaussian mixtures of every number of clusters, fitted by expectation maximisation.
 
-The same algorithm as in `gmm`, compiled. Points are read in blocks whose densities fit
-the first-level cache, so that one pass over them does both the E-step and the M-step; the
-exponential is written out, so that the compiler can vectorise it. Arithmetic is float32 on
-standardised points, with differences from each cluster's centre rather than raw moments, and
-float64 sums. Rows are sliced before a loop runs over them: an index that the compiler cannot prove
-to be non-negative keeps it from vectorising.
+Points are read in blocks whose densities fit the first-level cache, so that one pass over them does
+both the E-step and the M-step; the exponential is written out, so that the compiler can vectorise
+it. Arithmetic is float32 on standardised points, with differences from each cluster's centre rather
+than raw moments, and float64 sums. Rows are sliced before a loop runs over them: an index that the
+compiler cannot prove to be non-negative keeps it from vectorising.
 """
 
 from __future__ import annotations
@@ -14,27 +13,23 @@ import math
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.extending import intrinsic
 
-from filterwatch.detection.fused_kmeans import FAST_MATH, Array, cluster_moments
-from filterwatch.detection.gmm import LEAST_SHARE, STRIDE
+from filterwatch.detection.kernels.cache import Array, kernel, kernel_part
+from filterwatch.detection.kernels.kmeans import cluster_moments, grow, lloyd, measure
 
-BLOCK = 256
+# Within-cluster scatter below this share of the total is rounding error: it is not divided by.
+RELATIVE_FLOOR = 1e-12
+# Over-relaxation: how far to go in the direction of an M-step, whose own result is at 1, and what
+# share of its weights and standard deviations must be left. Longer strides reach a higher
+# likelihood before a fit ends, and give other verdicts than plain steps do.
+STRIDE = 1.5
+LEAST_SHARE = 0.5
+_BLOCK = 256
 _LOG_2_PI = math.log(2 * math.pi)
 _SMALLEST = np.float32(-1e30)
 
 
-@intrinsic
-def _float_from_bits(context: Any, bits: Any) -> Any:
-    def code(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], ir.FloatType())
-
-    return types.float32(types.int32), code
-
-
-@njit(inline="always", fastmath=FAST_MATH)
+@kernel_part
 def _exp(x: Any) -> Any:
     """Exponential of a float32 that is at most 0, to 2 units in the last place."""
     x = max(x, np.float32(-87.0))
@@ -47,17 +42,18 @@ def _exp(x: Any) -> Any:
     p = p * r + np.float32(1.6666665459e-1)
     p = p * r + np.float32(5.0000001201e-1)
     p = p * r * r + r + np.float32(1.0)
-    return p * _float_from_bits((np.int32(n) + np.int32(127)) << np.int32(23))
+    bits = np.int32((np.int32(n) + np.int32(127)) << np.int32(23))
+    return p * bits.view(np.float32)
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
+@kernel_part
 def _bounded_covariance(xy: float, xx: float, yy: float, regularization: float) -> float:
     """Return a covariance that rounding has not made larger than points on a line could have."""
     limit = math.sqrt(max((xx - regularization) * (yy - regularization), 0.0))
     return min(max(xy, -limit), limit)
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
+@kernel_part
 def from_labels(
     x: Array, y: Array, labels: Array, centers: Array, regularization: float, mixture: Array
 ) -> None:
@@ -78,7 +74,7 @@ def from_labels(
         row[4] = _bounded_covariance(xy / size - dx * dy, row[3], row[5], regularization)
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
+@kernel_part
 def _factorize(mixture: Array, n_clusters: int, factors: Array) -> None:
     """Fill the inverse Cholesky factors and log norms: x, y, scale x, slope, scale y, log norm."""
     for k in range(n_clusters):
@@ -90,7 +86,7 @@ def _factorize(mixture: Array, n_clusters: int, factors: Array) -> None:
         factors[k, 5] = math.log(density) - _LOG_2_PI if density > 0 else _SMALLEST
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
+@kernel_part
 def _block_densities(x: Array, y: Array, factors: Array, density: Array, peak: Array) -> None:
     """Fill the joint log densities of a block of points, and each point's largest."""
     peak[:] = _SMALLEST
@@ -106,7 +102,7 @@ def _block_densities(x: Array, y: Array, factors: Array, density: Array, peak: A
             peak[i] = max(peak[i], value)
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
+@kernel_part
 def _block_expectation(density: Array, peak: Array, total: Array) -> float:
     """Turn log densities into densities relative to the peak; return the log-likelihood's sum.
 
@@ -132,7 +128,7 @@ def _block_expectation(density: Array, peak: Array, total: Array) -> float:
     return log_likelihood
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
+@kernel_part
 def _block_moments(
     x: Array, y: Array, factors: Array, density: Array, scale: Array, moments: Array
 ) -> None:
@@ -161,7 +157,7 @@ def _block_moments(
         sums[5] += m_yy
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
+@kernel_part
 def _maximize(
     moments: Array, factors: Array, n_samples: int, regularization: float, plain: Array
 ) -> None:
@@ -180,9 +176,9 @@ def _maximize(
         plain[k, 4] = _bounded_covariance(xy, plain[k, 3], plain[k, 5], regularization)
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
+@kernel_part
 def _overshoot(mixture: Array, plain: Array, stride: float, regularization: float) -> None:
-    """Move a mixture towards the M-step's result and past it; see `gmm.overshoot`."""
+    """Move a mixture towards the M-step's result and past it."""
     total = 0.0
     for k in range(plain.shape[0]):
         old, new = mixture[k], plain[k]
@@ -204,7 +200,7 @@ def _overshoot(mixture: Array, plain: Array, stride: float, regularization: floa
         mixture[k, 0] /= total
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
+@kernel_part
 def fit(
     x: Array,
     y: Array,
@@ -218,8 +214,8 @@ def fit(
     """Iterate from a mixture, in place; return log-likelihood and whether it converged."""
     n_samples = x.shape[0]
     factors = np.empty((n_clusters, 6), np.float32)
-    density = np.empty((n_clusters, BLOCK), np.float32)
-    peak, total = np.empty(BLOCK, np.float32), np.empty(BLOCK, np.float32)
+    density = np.empty((n_clusters, _BLOCK), np.float32)
+    peak, total = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
     moments, plain = np.empty((n_clusters, 6)), np.empty((n_clusters, 6))
     previous = -1e300
     stride = 1.0
@@ -228,8 +224,8 @@ def fit(
         _factorize(mixture, n_clusters, factors)
         moments[:] = 0.0
         log_likelihood = 0.0
-        for start in range(0, n_samples, BLOCK):
-            block_x, block_y = x[start : start + BLOCK], y[start : start + BLOCK]
+        for start in range(0, n_samples, _BLOCK):
+            block_x, block_y = x[start : start + _BLOCK], y[start : start + _BLOCK]
             size = block_x.shape[0]
             _block_densities(block_x, block_y, factors, density, peak[:size])
             log_likelihood += _block_expectation(density, peak[:size], total[:size])
@@ -251,13 +247,96 @@ def fit(
         else:
             mixture[:n_clusters] = plain
         stride = STRIDE
-    for start in range(0, n_samples, BLOCK):
-        block_x, block_y = x[start : start + BLOCK], y[start : start + BLOCK]
+    for start in range(0, n_samples, _BLOCK):
+        block_x, block_y = x[start : start + _BLOCK], y[start : start + _BLOCK]
         size = block_x.shape[0]
         _block_densities(block_x, block_y, factors, density, peak[:size])
-        block_labels = labels[start : start + BLOCK]
+        block_labels = labels[start : start + _BLOCK]
         for k in range(n_clusters - 1, -1, -1):
             row = density[k][:size]
             for i in range(size):
                 block_labels[i] = np.int32(k) if row[i] == peak[i] else block_labels[i]
     return log_likelihood, converged
+
+
+@kernel_part
+def _calinski_harabasz(centers: Array, sizes: Array, distances: Array, n_clusters: int) -> float:
+    """Return the index of equation 4, NaN where it is undefined."""
+    n_samples = distances.shape[0]
+    mean_x = mean_y = 0.0
+    effective = 0
+    for k in range(n_clusters):
+        mean_x += sizes[k] * centers[k, 0] / n_samples
+        mean_y += sizes[k] * centers[k, 1] / n_samples
+        effective += sizes[k] > 0
+    between = 0.0
+    for k in range(n_clusters):
+        dx, dy = centers[k, 0] - mean_x, centers[k, 1] - mean_y
+        between += sizes[k] * (dx * dx + dy * dy)
+    within = 0.0
+    for start in range(0, n_samples, _BLOCK):
+        of_block = np.float32(0)
+        for distance in distances[start : start + _BLOCK]:
+            of_block += distance
+        within += of_block
+    if effective < 2 or effective >= n_samples:
+        return np.nan
+    within = max(within, RELATIVE_FLOOR * (between + within))
+    index: float = (between / (effective - 1)) / (within / (n_samples - effective))
+    return index
+
+
+@kernel
+def fit_all_k(
+    points: Array,
+    first: int,
+    stop: int,
+    max_clusters: int,
+    regularization: float,
+    tolerance: float,
+    max_iterations: int,
+    labels: Array,
+    ch_by_k: Array,
+    log_likelihood: Array,
+    converged: Array,
+) -> None:
+    """Fit K = 2 … ``max_clusters`` for the problems ``first`` … ``stop`` - 1.
+
+    Args:
+        points: Standardised, float32 [P, 2, N].
+        first: First problem.
+        stop: One past the last.
+        max_clusters: Largest K.
+        regularization: Added to every covariance's diagonal.
+        tolerance: Least gain in mean log-likelihood that keeps a fit going.
+        max_iterations: Largest number of steps.
+        labels: Filled with those of the highest index, the smaller K at a tie, int32 [P, N].
+        ch_by_k: Filled with the Calinski-Harabasz index, float64 [P, max_clusters - 1].
+        log_likelihood: Filled, float64 [P, max_clusters - 1].
+        converged: Filled, bool [P, max_clusters - 1].
+    """
+    n_samples = points.shape[2]
+    centers, sizes = np.empty((max_clusters, 2)), np.empty(max_clusters)
+    mixture = np.empty((max_clusters, 6))
+    own, nearest = np.empty(n_samples, np.int32), np.empty(n_samples, np.int32)
+    distances = np.empty(n_samples, np.float32)
+    for problem in range(first, stop):
+        x, y = points[problem, 0], points[problem, 1]
+        own[:] = 0
+        measure(x, y, own, 1, centers, sizes, distances)
+        labels[problem] = 0
+        best = -1.0
+        for n_clusters in range(2, max_clusters + 1):
+            at = n_clusters - 2
+            grow(x, y, own, n_clusters - 1, centers, distances)
+            lloyd(x, y, centers, n_clusters, nearest, distances)
+            from_labels(x, y, nearest, centers[:n_clusters], regularization, mixture)
+            log_likelihood[problem, at], converged[problem, at] = fit(
+                x, y, mixture, n_clusters, regularization, tolerance, max_iterations, own
+            )
+            measure(x, y, own, n_clusters, centers, sizes, distances)
+            index = _calinski_harabasz(centers, sizes, distances, n_clusters)
+            ch_by_k[problem, at] = index
+            if index > best:  # never true of NaN
+                best = index
+                labels[problem] = own

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from clouds import noise, same_partition, separated
 from torch import Tensor
 
-from filterwatch.detection import Clusterings, cluster_points, clustering, tensor_clustering
-
-
-@pytest.fixture
-def tensor_form(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """Let `cluster_points` use on the CPU what it uses on other devices."""
-    monkeypatch.setattr(clustering, "_fit_compiled", tensor_clustering.fit_tensors)
-    return monkeypatch
+from filterwatch.detection import Clusterings, cluster_points
+from reference.clustering import cluster_by_tensors, stopping
 
 
 def grouped() -> Tensor:
@@ -33,21 +29,19 @@ def assert_agree(found: Clusterings, expected: Clusterings) -> None:
     )
 
 
-def test_on_groups_that_lie_apart(tensor_form: pytest.MonkeyPatch) -> None:
+def test_on_groups_that_lie_apart() -> None:
     points = grouped()
-    by_tensors = cluster_points(points, max_clusters=4)
-    tensor_form.undo()
+    by_tensors = cluster_by_tensors(points, max_clusters=4)
     assert_agree(by_tensors, cluster_points(points, max_clusters=4))
 
 
 @pytest.mark.parametrize("n_samples", [30, 64, 100, 256, 300, 700])
-def test_on_points_without_groups(tensor_form: pytest.MonkeyPatch, n_samples: int) -> None:
+def test_on_points_without_groups(n_samples: int) -> None:
     # Single and double precision may part ways where two clusterings are as good, the sooner for
     # long strides: in under a tenth of fits to noise, and then for a fit that is as good. Block
     # sizes of the compiled form are met and missed.
     points = noise(40, n_samples)
-    by_tensors = cluster_points(points, max_clusters=5)
-    tensor_form.undo()
+    by_tensors = cluster_by_tensors(points, max_clusters=5)
     compiled = cluster_points(points, max_clusters=5)
     same = (by_tensors.labels == compiled.labels).double().mean()
     assert same >= 0.9
@@ -58,35 +52,33 @@ def test_on_points_without_groups(tensor_form: pytest.MonkeyPatch, n_samples: in
 
 
 @pytest.mark.parametrize("setting", [{"max_iterations": 3}, {"tolerance": 1e-6}])
-def test_settings_mean_the_same(tensor_form: pytest.MonkeyPatch, setting: dict[str, float]) -> None:
+def test_settings_mean_the_same(setting: dict[str, Any]) -> None:
     points = noise(20, 120)
-    by_tensors = cluster_points(points, max_clusters=4, **setting)  # type: ignore[arg-type]
-    tensor_form.undo()
-    compiled = cluster_points(points, max_clusters=4, **setting)  # type: ignore[arg-type]
+    with stopping(**setting):
+        by_tensors = cluster_by_tensors(points, max_clusters=4)
+        compiled = cluster_points(points, max_clusters=4)
     difference = (by_tensors.log_likelihood - compiled.log_likelihood).abs()
     assert (difference < 1e-3).double().mean() >= 0.95
     assert (by_tensors.converged == compiled.converged).double().mean() >= 0.9
 
 
-def test_a_coarse_regularization_means_the_same(tensor_form: pytest.MonkeyPatch) -> None:
+def test_a_coarse_regularization_means_the_same() -> None:
     points = torch.cat([noise(5, 100), grouped()[:5, :100]])
-    by_tensors = cluster_points(points, max_clusters=3, regularization=0.1)
-    tensor_form.undo()
+    by_tensors = cluster_by_tensors(points, max_clusters=3, regularization=0.1)
     compiled = cluster_points(points, max_clusters=3, regularization=0.1)
     torch.testing.assert_close(
         by_tensors.log_likelihood, compiled.log_likelihood, rtol=0, atol=2e-3
     )
 
 
-def test_extreme_points(tensor_form: pytest.MonkeyPatch) -> None:
+def test_extreme_points() -> None:
     duplicates = noise(1, 60)
     duplicates[:, 10:] = 0.0
     line = noise(1, 60) * torch.tensor([1.0, 0.0])
     outlier = noise(1, 60)
     outlier[:, 5] += 1e3
     points = torch.cat([duplicates, line, outlier, torch.ones(1, 60, 2), 1e20 * noise(1, 60)])
-    by_tensors = cluster_points(points, max_clusters=4)
-    tensor_form.undo()
+    by_tensors = cluster_by_tensors(points, max_clusters=4)
     compiled = cluster_points(points, max_clusters=4)
     assert torch.equal(by_tensors.n_clusters == 0, compiled.n_clusters == 0)
     assert torch.equal(by_tensors.log_likelihood.isnan(), compiled.log_likelihood.isnan())
@@ -100,14 +92,3 @@ def test_on_a_gpu() -> None:
     found = cluster_points(points.cuda(), max_clusters=4)
     assert found.labels.is_cuda
     assert_agree(found, cluster_points(points, max_clusters=4))
-
-
-@pytest.mark.parametrize("refine", [False, True])
-def test_the_tensor_form_never_waits_for_its_device(refine: bool) -> None:
-    # Tensors of this device have no values: whatever asked for one would raise.
-    points = torch.empty(3, 50, 2, dtype=torch.float64, device="meta")
-    with pytest.raises(RuntimeError, match="meta"):  # NotImplementedError is one
-        bool((points > 0).any())
-    fits = tensor_clustering.fit_chunk(points, 5, refine, 1e-6, 1e-3, 10)
-    assert fits.labels.device.type == "meta"
-    assert fits.log_likelihood.shape == (3, 4)

@@ -1,7 +1,6 @@
 """Full-covariance Gaussian mixtures in the plane, batched over problems (paper, equations 1-3).
 
-The reference form of the mathematics, in plain tensor operations for any device and precision. A
-problem is one filter's points; nothing here loops over problems, points or clusters.
+A problem is one filter's points; nothing here loops over problems, points or clusters.
 """
 
 from __future__ import annotations
@@ -12,19 +11,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from filterwatch.detection.kernels.mixture import LEAST_SHARE, STRIDE
+
 # Keeps the mean of an empty component finite; too small to move any other.
 _TINY = 10 * torch.finfo(torch.float64).eps
-
-# Over-relaxation: how far to go in the direction of an M-step, whose own result is at 1, and what
-# share of its weights and standard deviations must be left. Longer strides reach a higher
-# likelihood before a fit ends, and give other verdicts than plain steps do.
-STRIDE = 1.5
-LEAST_SHARE = 0.5
-
-# Second starts: how many pairs of a mixture's components are merged in turn, and by how many
-# tolerances the mixture must be likelier than that of one component less, for that to be worth it.
-MERGED_PAIRS = 2
-LEAST_GAIN = 5.0
 
 
 class Mixture(NamedTuple):
@@ -135,31 +125,28 @@ def overshoot(mixture: Mixture, plain: Mixture, stride: Tensor, regularization: 
 
 def fit_mixture(
     points: Tensor,
-    start: Tensor | Mixture,
+    start: Tensor,
     *,
     regularization: float = 1e-6,
     tolerance: float = 1e-3,
     max_iterations: int = 100,
     accelerate: bool = False,
 ) -> MixtureFit:
-    """Fit P mixtures by expectation maximisation from given responsibilities or parameters.
+    """Fit P mixtures by expectation maximisation from given responsibilities.
 
     Each problem stops by itself when a step raises its mean log-likelihood by less than the
     tolerance. Ends on an E-step, so that responsibilities and likelihood match the parameters.
-    On a GPU the loop never waits for the device: it runs ``max_iterations`` steps.
 
     Args:
         points: [P, N, 2].
-        start: Responsibilities [P, N, K], one-hot for a hard clustering; or parameters.
+        start: Responsibilities [P, N, K], one-hot for a hard clustering.
         regularization: Added to the diagonal of every covariance, in squared units of the points.
         tolerance: Least gain in mean log-likelihood per sample that keeps a problem going.
         max_iterations: Largest number of steps.
         accelerate: Go past the M-step's result (over-relaxation), and back to it where the
             likelihood falls. Reaches the same maxima in fewer steps.
     """
-    if isinstance(start, Tensor):
-        start = maximization(points, start, regularization)
-    mixture = plain = start
+    mixture = plain = maximization(points, start, regularization)
     active = torch.ones(len(points), dtype=torch.bool, device=points.device)
     n_iterations = torch.zeros(len(points), dtype=torch.int64, device=points.device)
     previous = torch.full_like(points[:, 0, 0], -torch.inf)
@@ -168,7 +155,7 @@ def fit_mixture(
         responsibilities, log_likelihood = expectation(points, mixture)
         overshot = (log_likelihood < previous) & (stride > 1)
         active = active & (overshot | ((log_likelihood - previous).abs() >= tolerance))
-        if points.device.type == "cpu" and not bool(active.any()):
+        if not bool(active.any()):
             break
         updated = maximization(points, responsibilities, regularization)
         further = overshoot(mixture, updated, stride, regularization) if accelerate else updated
@@ -180,64 +167,6 @@ def fit_mixture(
             stride = torch.where(overshot, 1.0, STRIDE).to(stride.dtype)
     responsibilities, log_likelihood = expectation(points, mixture)
     return MixtureFit(mixture, responsibilities, log_likelihood, n_iterations, ~active)
-
-
-def merge_two(mixture: Mixture, rank: int = 0) -> Mixture:
-    """Replace two components of each mixture by one of their weight, mean and covariance.
-
-    The two are those whose merging costs least, or next to least, by Runnalls' bound on what it
-    changes: ``w log |S| - w_i log |S_i| - w_j log |S_j|``, halved, with weights w and covariances S
-    (A. Runnalls, Kullback-Leibler approach to Gaussian mixture reduction, 2007, equation 21).
-
-    Args:
-        mixture: Parameters of P mixtures of K clusters, K at least 2.
-        rank: 0 merges the cheapest pair, 1 the second cheapest; below the number of pairs.
-
-    Returns:
-        P mixtures of K - 1 clusters; the merged one is last.
-    """
-    n_clusters = mixture.weights.shape[1]
-    one, other = torch.tril_indices(
-        n_clusters, n_clusters, offset=-1, device=mixture.weights.device
-    )
-    pairs = _merged(mixture, one, other)
-    apart, together = _weighted_log_determinants(mixture), _weighted_log_determinants(pairs)
-    cost = together - apart[:, one] - apart[:, other]  # [P, number of pairs]
-    chosen = cost.argsort(dim=1, stable=True)[:, rank]
-    # What is kept of the K, as positions: all but the two, in order.
-    positions = torch.arange(n_clusters, device=chosen.device).expand(len(chosen), -1)
-    taken = (positions == one[chosen, None]) | (positions == other[chosen, None])
-    kept = taken.long().argsort(dim=1, stable=True)[:, : n_clusters - 2]
-    return Mixture(
-        *(
-            torch.cat([_take(components, kept), _take(merged, chosen.unsqueeze(1))], dim=1)
-            for components, merged in zip(mixture, pairs, strict=True)
-        )
-    )
-
-
-def _merged(mixture: Mixture, one: Tensor, other: Tensor) -> Mixture:
-    """Return what merging each of R pairs of components gives, as R components."""
-    weights = mixture.weights[:, one] + mixture.weights[:, other]
-    share = torch.where(weights > 0, mixture.weights[:, one] / weights, 0.5).unsqueeze(-1)
-    means = mixture.means[:, other].lerp(mixture.means[:, one], share)
-    offset = (mixture.means[:, one] - mixture.means[:, other]).unsqueeze(-1)
-    share = share.unsqueeze(-1)
-    covariances = mixture.covariances[:, other].lerp(mixture.covariances[:, one], share)
-    return Mixture(weights, means, covariances + share * (1 - share) * (offset @ offset.mT))
-
-
-def _weighted_log_determinants(mixture: Mixture) -> Tensor:
-    """Return the components' weights times the logarithms of their determinants, [P, K]."""
-    determinants = _determinant(mixture.covariances)
-    smallest = torch.finfo(determinants.dtype).tiny
-    return mixture.weights * determinants.clamp(min=smallest).log()
-
-
-def _take(values: Tensor, positions: Tensor) -> Tensor:
-    """Take from values [P, K, …] those at positions [P, R]."""
-    index = positions.view(*positions.shape, *[1] * (values.ndim - 2))
-    return values.gather(1, index.expand(-1, -1, *values.shape[2:]))
 
 
 def choose(first: Tensor, mixture: Mixture, other: Mixture) -> Mixture:

@@ -19,7 +19,13 @@ from sklearn.mixture._gaussian_mixture import (
 )
 from torch import Tensor
 
-from filterwatch.detection import gmm
+from reference.mixture import (
+    Mixture,
+    expectation,
+    fit_mixture,
+    joint_log_density,
+    maximization,
+)
 
 Array = NDArray[np.float64]
 
@@ -48,19 +54,19 @@ def soft_start(points: Tensor, n_clusters: int, seed: int = 0) -> Tensor:
     return (-(torch.cdist(points, centers) / unit)).softmax(-1)
 
 
-def mixtures(n_clusters: int, points: Tensor) -> gmm.Mixture:
+def mixtures(n_clusters: int, points: Tensor) -> Mixture:
     """Return mixtures with tilted covariances of different sizes."""
     generator = torch.Generator().manual_seed(2)
     shape = (len(points), n_clusters)
     factors = torch.randn(*shape, 2, 2, generator=generator, dtype=torch.float64)
     covariances = factors @ factors.mT + 0.1 * torch.eye(2)
     weights = torch.rand(shape, generator=generator, dtype=torch.float64) + 0.05
-    return gmm.Mixture(
+    return Mixture(
         weights / weights.sum(1, keepdim=True), points[:, :n_clusters].clone(), covariances
     )
 
 
-def fitted(mixture: gmm.Mixture, at: int) -> GaussianMixture:
+def fitted(mixture: Mixture, at: int) -> GaussianMixture:
     """Return scikit-learn's object with the parameters of one mixture."""
     reference = GaussianMixture(mixture.weights.shape[1])
     reference.weights_ = mixture.weights[at].numpy()
@@ -80,7 +86,7 @@ def log_gaussian(points: Array, means: Array, covariances: Array) -> Array:
 def test_joint_log_density(reference: Callable[..., Array], n_clusters: int) -> None:
     points = blobs()
     mixture = mixtures(n_clusters, points)
-    joint = gmm.joint_log_density(points, mixture)
+    joint = joint_log_density(points, mixture)
     for at, problem in enumerate(points.numpy()):
         expected = reference(problem, mixture.means[at].numpy(), mixture.covariances[at].numpy())
         expected = expected + np.log(mixture.weights[at].numpy())
@@ -95,7 +101,7 @@ def test_one_expectation_step(
 ) -> None:
     points = generate()
     mixture = mixtures(n_clusters, points)
-    responsibilities, log_likelihood = gmm.expectation(points, mixture)
+    responsibilities, log_likelihood = expectation(points, mixture)
     for at, problem in enumerate(points.numpy()):
         expected = reference(mixture, at)
         np.testing.assert_allclose(
@@ -116,7 +122,7 @@ def test_one_maximization_step(
 ) -> None:
     points = generate()
     responsibilities = soft_start(points, n_clusters)
-    mixture = gmm.maximization(points, responsibilities, regularization)
+    mixture = maximization(points, responsibilities, regularization)
     for at, problem in enumerate(points.numpy()):
         mass, means, covariances = reference(
             problem, responsibilities[at].numpy(), regularization, "full"
@@ -132,11 +138,11 @@ def test_a_maximization_step_with_an_empty_cluster(
 ) -> None:
     points = blobs()
     responsibilities = torch.nn.functional.one_hot(torch.arange(200) % 2, 3).double()
-    mixture = gmm.maximization(points, responsibilities.expand(3, -1, -1), 1e-6)
+    mixture = maximization(points, responsibilities.expand(3, -1, -1), 1e-6)
     _, means, covariances = reference(points[0].numpy(), responsibilities.numpy(), 1e-6, "full")
     np.testing.assert_allclose(mixture.means[0], means, atol=1e-12)
     np.testing.assert_allclose(mixture.covariances[0], covariances, atol=1e-12)
-    responsibilities, log_likelihood = gmm.expectation(points, mixture)
+    responsibilities, log_likelihood = expectation(points, mixture)
     assert responsibilities.isfinite().all()
     assert log_likelihood.isfinite().all()
 
@@ -176,7 +182,7 @@ def test_a_fit_from_given_responsibilities(
     settings: dict[str, Any] = {
         "regularization": 1e-6, "tolerance": 1e-10, "max_iterations": 5000,
     }  # fmt: skip
-    fit = gmm.fit_mixture(points, start, **settings)
+    fit = fit_mixture(points, start, **settings)
     assert fit.converged.all()
     for at, problem in enumerate(points.numpy()):
         expected = reference(problem, start[at].numpy(), **settings)
@@ -193,7 +199,7 @@ def test_a_fit_of_so_many_steps(
 ) -> None:
     points = blobs()
     start = soft_start(points, 4)
-    fit = gmm.fit_mixture(
+    fit = fit_mixture(
         points, start, regularization=1e-6, tolerance=1e-300, max_iterations=max_iterations
     )
     assert fit.n_iterations.tolist() == [max_iterations] * 3
@@ -214,8 +220,8 @@ def test_a_fit_of_so_many_steps(
 
 def test_responsibilities_and_likelihood_match_the_parameters() -> None:
     points = blobs()
-    fit = gmm.fit_mixture(points, soft_start(points, 4))
-    responsibilities, log_likelihood = gmm.expectation(points, fit.mixture)
+    fit = fit_mixture(points, soft_start(points, 4))
+    responsibilities, log_likelihood = expectation(points, fit.mixture)
     assert torch.equal(fit.responsibilities, responsibilities)
     assert torch.equal(fit.log_likelihood, log_likelihood)
     torch.testing.assert_close(responsibilities.sum(-1), torch.ones(3, 200, dtype=torch.float64))
@@ -227,10 +233,10 @@ def test_each_problem_stops_by_itself() -> None:
     hard = blobs(200, n_problems=1)
     points = torch.cat([easy, hard])
     start = soft_start(points, 2)
-    together = gmm.fit_mixture(points, start, tolerance=1e-6)
+    together = fit_mixture(points, start, tolerance=1e-6)
     assert together.n_iterations[0] < together.n_iterations[1]
     for at in range(2):
-        alone = gmm.fit_mixture(points[at : at + 1], start[at : at + 1], tolerance=1e-6)
+        alone = fit_mixture(points[at : at + 1], start[at : at + 1], tolerance=1e-6)
         assert alone.n_iterations[0] == together.n_iterations[at]
         torch.testing.assert_close(alone.log_likelihood[0], together.log_likelihood[at])
 
@@ -240,7 +246,7 @@ def test_steps_never_lower_the_likelihood() -> None:
     start = soft_start(points, 5)
     by_steps = torch.stack(
         [
-            gmm.fit_mixture(points, start, tolerance=1e-300, max_iterations=steps).log_likelihood
+            fit_mixture(points, start, tolerance=1e-300, max_iterations=steps).log_likelihood
             for steps in range(1, 12)
         ]
     )
@@ -251,8 +257,8 @@ def test_float32_follows_float64() -> None:
     points = blobs()
     start = soft_start(points, 3)
     settings: dict[str, Any] = {"regularization": 1e-5, "tolerance": 1e-5}
-    precise = gmm.fit_mixture(points, start, **settings)
-    single = gmm.fit_mixture(points.float(), start.float(), **settings)
+    precise = fit_mixture(points, start, **settings)
+    single = fit_mixture(points.float(), start.float(), **settings)
     assert single.log_likelihood.dtype == torch.float32
     torch.testing.assert_close(
         single.log_likelihood.double(), precise.log_likelihood, rtol=0, atol=2e-3

@@ -1,8 +1,12 @@
-"""The CPU's form of `kmeans`: one problem at a time, all in cache.
+"""Where expectation maximisation starts: k-means, from one cluster more than the fit before.
 
-The same algorithm, compiled. Arithmetic is float32 on standardised points, with float64 sums of
-blocks. Sums over a cluster's points run over all points, those of others at weight 0: that is
-vectorised, where adding each point to its own cluster's sums is not.
+The start for K clusters are the centres of the mixture's own clustering of K - 1 plus the one, of
+a few promising ones, that lowers the within-cluster scatter most, refined by Lloyd's iterations (a
+greedy form of global k-means). No start draws random numbers, and consecutive K share the work.
+
+Arithmetic is float32 on standardised points, with float64 sums of blocks. Sums over a cluster's
+points run over all points, those of others at weight 0: that is vectorised, where adding each
+point to its own cluster's sums is not.
 """
 
 from __future__ import annotations
@@ -11,23 +15,18 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import njit
-from numpy.typing import NDArray
 
-from filterwatch.detection.kmeans import LLOYD_TOLERANCE, MAX_LLOYD_ITERATIONS
+from filterwatch.detection.kernels.cache import Array, kernel_part
 
-Array = NDArray[Any]
-
+MAX_LLOYD_ITERATIONS = 50
+# Lloyd's iterations end when the squares of the centres' shifts add up to less, in squared units of
+# the points: scikit-learn's default, for points of mean variance 1.
+LLOYD_TOLERANCE = 1e-4
 # Points whose sum is taken in float32, before it is added in float64.
 _BLOCK = 1024
 
-# Reassociation and fused multiply-adds let reductions vectorise. Infinities stay what they are.
-# Every kernel is compiled in one piece (`forceinline`): where a part stays a function of its own,
-# the process that compiles runs a copy that was optimised alone, which rounds differently.
-FAST_MATH = {"reassoc", "contract", "nsz", "arcp", "afn"}
 
-
-@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
+@kernel_part
 def _assign(
     x: Array, y: Array, centers: Array, n_clusters: int, labels: Array, distances: Array
 ) -> None:
@@ -43,7 +42,7 @@ def _assign(
             distances[i] = min(distance, distances[i])
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
+@kernel_part
 def cluster_moments(
     x: Array, y: Array, labels: Array, cluster: int, at_x: Any, at_y: Any
 ) -> tuple[float, float, float, float, float, float]:
@@ -73,7 +72,7 @@ def cluster_moments(
     return size, sum_x, sum_y, sum_xx, sum_xy, sum_yy
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
+@kernel_part
 def cluster_sums(x: Array, y: Array, labels: Array, cluster: int) -> tuple[float, float, float]:
     """Return a cluster's size and the sums of its points' coordinates."""
     size, sum_x, sum_y = 0.0, 0.0, 0.0
@@ -92,7 +91,7 @@ def cluster_sums(x: Array, y: Array, labels: Array, cluster: int) -> tuple[float
     return size, sum_x, sum_y
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
+@kernel_part
 def lloyd(
     x: Array, y: Array, centers: Array, n_clusters: int, labels: Array, distances: Array
 ) -> None:
@@ -111,7 +110,7 @@ def lloyd(
     _assign(x, y, centers, n_clusters, labels, distances)
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
+@kernel_part
 def _gain(x: Array, y: Array, distances: Array, at_x: Any, at_y: Any) -> Any:
     """Return by how much one more centre lowers the within-cluster scatter."""
     gain = np.float32(0.0)
@@ -121,7 +120,7 @@ def _gain(x: Array, y: Array, distances: Array, at_x: Any, at_y: Any) -> Any:
     return gain
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
+@kernel_part
 def measure(
     x: Array,
     y: Array,
@@ -142,7 +141,7 @@ def measure(
             distances[i] = dx * dx + dy * dy if labels[i] == k else distances[i]
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
+@kernel_part
 def _farthest(labels: Array, distances: Array, cluster: int) -> int:
     """Return the first of a cluster's points that are farthest from its centre."""
     # The bits of floats that are not negative are ordered like them, and a largest integer is found
@@ -160,7 +159,7 @@ def _farthest(labels: Array, distances: Array, cluster: int) -> int:
     return found
 
 
-@njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)
+@kernel_part
 def grow(
     x: Array, y: Array, labels: Array, n_clusters: int, centers: Array, distances: Array
 ) -> None:

@@ -14,6 +14,7 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from filterwatch.detection import cluster_points
+from reference.clustering import stopping
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,8 @@ def test_the_index_is_that_of_the_labels() -> None:
 def test_the_log_likelihood_is_in_the_units_of_the_points(unit: float) -> None:
     points, _ = separated([80, 70, 50], n_problems=3, spread=0.2)
     points = unit * points + unit
-    found = cluster_points(points, max_clusters=3, tolerance=1e-6)
+    with stopping(tolerance=1e-6):
+        found = cluster_points(points, max_clusters=3)
     for at, problem in enumerate(points.numpy()):
         variance = problem.var(0).mean()
         reference = GaussianMixture(
@@ -78,7 +80,8 @@ def test_the_log_likelihood_is_in_the_units_of_the_points(unit: float) -> None:
 def test_fits_are_as_good_as_scikit_learn_s(crowding: int, allowance: float) -> None:
     generator = torch.Generator().manual_seed(0)
     points = noise(12, 300) * torch.rand(12, 300, 1, generator=generator) ** crowding
-    found = cluster_points(points, max_clusters=6, tolerance=1e-4, max_iterations=500)
+    with stopping(tolerance=1e-4, max_iterations=500):
+        found = cluster_points(points, max_clusters=6)
     difference = []
     for at, problem in enumerate(points.numpy()):
         for n_clusters in (2, 4, 6):
@@ -95,7 +98,8 @@ def test_fits_are_as_good_as_scikit_learn_s(crowding: int, allowance: float) -> 
 
 
 def test_more_clusters_fit_better_and_never_much_worse() -> None:
-    found = cluster_points(noise(10, 300), max_clusters=8, tolerance=1e-5, max_iterations=1000)
+    with stopping(tolerance=1e-5, max_iterations=1000):
+        found = cluster_points(noise(10, 300), max_clusters=8)
     gain = found.log_likelihood.diff(dim=1)
     assert (gain.mean(0) > 0).all()
     assert (gain > -0.04).all()  # scikit-learn's fits of these points lose up to 0.043
@@ -199,9 +203,9 @@ def test_single_precision_changes_no_labels() -> None:
     torch.testing.assert_close(single.log_likelihood, double.log_likelihood, rtol=0, atol=1e-3)
 
 
-def test_the_same_seed_gives_the_same_bits() -> None:
+def test_the_same_points_give_the_same_bits() -> None:
     points = noise(20, 80)
-    first, second = (cluster_points(points, max_clusters=7, seed=5) for _ in range(2))
+    first, second = (cluster_points(points, max_clusters=7) for _ in range(2))
     for name in vars(first):
         assert torch.equal(getattr(first, name).nan_to_num(), getattr(second, name).nan_to_num())
 
@@ -238,9 +242,11 @@ def test_points_that_are_not_contiguous() -> None:
 
 def test_a_looser_tolerance_ends_earlier() -> None:
     points = noise(10, 200)
-    one_step = cluster_points(points, max_clusters=6, tolerance=1e-12, max_iterations=1)
+    with stopping(tolerance=1e-12, max_iterations=1):
+        one_step = cluster_points(points, max_clusters=6)
     assert not one_step.converged.any()
-    patient = cluster_points(points, max_clusters=6, tolerance=1e-3, max_iterations=1000)
+    with stopping(tolerance=1e-3, max_iterations=1000):
+        patient = cluster_points(points, max_clusters=6)
     assert patient.converged.all()
     # Later fits start from other clusterings.
     assert (patient.log_likelihood[:, 0] >= one_step.log_likelihood[:, 0] - 1e-6).all()
@@ -275,9 +281,6 @@ def test_fewer_points_than_clusters_are_refused() -> None:
         ("regularization", 0.0, "regularization must be positive, got 0.0"),
         ("regularization", -1e-6, "regularization must be positive, got -1e-06"),
         ("regularization", math.nan, "regularization must be positive, got nan"),
-        ("tolerance", 0.0, "tolerance must be positive, got 0.0"),
-        ("tolerance", -1.0, "tolerance must be positive, got -1.0"),
-        ("max_iterations", 0, "max_iterations must be at least 1, got 0"),
     ],
 )
 def test_arguments_out_of_range_are_refused(argument: str, value: Any, message: str) -> None:

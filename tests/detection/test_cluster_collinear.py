@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from filterwatch.detection.clustering import cluster_points
+from filterwatch.detection import cluster_points
 
 
 @pytest.mark.parametrize("exponent", [1, 3, 5, 9])

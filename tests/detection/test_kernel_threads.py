@@ -8,7 +8,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from filterwatch.detection.threads import spread
+from filterwatch.detection.kernels import threads as kernel_threads
+from filterwatch.detection.kernels.threads import spread
 
 
 @pytest.fixture(params=[1, 3])
@@ -21,7 +22,10 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 
 @pytest.mark.parametrize("n_problems", [0, 1, 2, 7, 100])
 @pytest.mark.parametrize("largest_chunk", [1, 8])
-def test_every_problem_is_done_once(threads: int, n_problems: int, largest_chunk: int) -> None:
+def test_every_problem_is_done_once(
+    threads: int, n_problems: int, largest_chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernel_threads, "LARGEST_CHUNK", largest_chunk)
     done: list[int] = []
     lock = threading.Lock()
 
@@ -30,13 +34,14 @@ def test_every_problem_is_done_once(threads: int, n_problems: int, largest_chunk
         with lock:
             done.extend(range(first, stop))
 
-    spread(work, n_problems, largest_chunk=largest_chunk)
+    spread(work, n_problems)
     assert sorted(done) == list(range(n_problems))
 
 
-def test_no_more_threads_than_torch_has(threads: int) -> None:
+def test_no_more_threads_than_torch_has(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel_threads, "LARGEST_CHUNK", 1)
     seen: set[int] = set()
-    spread(lambda first, stop: seen.add(threading.get_ident()), 64, largest_chunk=1)
+    spread(lambda first, stop: seen.add(threading.get_ident()), 64)
     assert len(seen) <= threads
     assert (seen == {threading.get_ident()}) == (threads == 1)
 
@@ -53,10 +58,10 @@ def test_an_error_in_one_range_is_raised(threads: int) -> None:
 def test_progress_is_told_in_order_from_the_calling_thread(threads: int) -> None:
     told: list[int] = []
 
-    def tell(n_done: int) -> None:
+    def follow(n_done: int) -> None:
         assert threading.current_thread() is threading.main_thread()
         told.append(n_done)
 
-    spread(lambda first, stop: None, 50, tell=tell)
+    spread(lambda first, stop: None, 50, follow)
     assert told == sorted(told)
     assert told[-1] == 50

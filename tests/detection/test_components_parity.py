@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from filterwatch.detection import pca
+from filterwatch.detection import components
+from filterwatch.detection.components import principal_components
 
 
 @pytest.fixture
 def tensor_form(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Let single precision on the CPU use what it uses on other devices."""
-    monkeypatch.setattr(pca, "_is_compiled", lambda samples: False)
+    monkeypatch.setattr(components, "_is_compiled", lambda samples: False)
     return monkeypatch
 
 
@@ -29,9 +30,11 @@ def samples(n_samples: int, width: int, *, decay: float = 0.6) -> Tensor:
 @pytest.mark.parametrize("width", [1, 2, 15, 16, 17, 130])
 def test_the_same_plane(tensor_form: pytest.MonkeyPatch, n_samples: int, width: int) -> None:
     whole = samples(n_samples, width)
-    expected, expected_shares = pca.principal_components(whole.clone(), tolerance=1e-7)
+    tensor_form.setattr(components, "LEAST_GAIN", {torch.float32: 1e-7})
+    expected, expected_shares = principal_components(whole.clone())
     tensor_form.undo()
-    points, shares = pca.principal_components(whole.clone(), tolerance=1e-7)
+    tensor_form.setattr(components, "MOST_MISSED", 1e-7)
+    points, shares = principal_components(whole.clone())
     torch.testing.assert_close(shares, expected_shares, rtol=0, atol=1e-5)
     scale = float(expected.abs().max())
     sign = (points * expected).sum(1, keepdim=True).sign()
@@ -40,8 +43,8 @@ def test_the_same_plane(tensor_form: pytest.MonkeyPatch, n_samples: int, width: 
 
 @pytest.mark.parametrize("factor", [1e-36, 1e-20, 1e20, 1e36])
 def test_any_scale(factor: float) -> None:
-    expected, shares = pca.principal_components(samples(50, 20))
-    points, scaled_shares = pca.principal_components(factor * samples(50, 20))
+    expected, shares = principal_components(samples(50, 20))
+    points, scaled_shares = principal_components(factor * samples(50, 20))
     torch.testing.assert_close(points / factor, expected, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(scaled_shares, shares, rtol=0, atol=1e-5)
 
@@ -49,19 +52,19 @@ def test_any_scale(factor: float) -> None:
 def test_numbers_below_the_normal_range_are_no_trouble() -> None:
     # Weights on their way to zero under weight decay pass through it.
     whole = torch.cat([1e-41 * samples(50, 20), samples(50, 20)])
-    points, shares = pca.principal_components(whole.clone())
+    points, shares = principal_components(whole.clone())
     assert points.isfinite().all()
     assert shares.isfinite().all()
-    torch.testing.assert_close(points[3:], pca.principal_components(samples(50, 20))[0])
+    torch.testing.assert_close(points[3:], principal_components(samples(50, 20))[0])
 
 
 def test_a_problem_without_variance_is_left_out() -> None:
     whole = samples(50, 20)
     whole[1] = 0.7
-    points, shares = pca.principal_components(whole.clone())
+    points, shares = principal_components(whole.clone())
     assert not points[1].any()
     assert not shares[1].any()
-    alone, _ = pca.principal_components(whole[[0, 2]].clone())
+    alone, _ = principal_components(whole[[0, 2]].clone())
     assert torch.equal(points[[0, 2]], alone)
 
 
@@ -70,9 +73,9 @@ def test_the_number_of_threads_changes_nothing() -> None:
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        expected, _ = pca.principal_components(whole.clone())
+        expected, _ = principal_components(whole.clone())
         torch.set_num_threads(3)
-        points, _ = pca.principal_components(whole.clone())
+        points, _ = principal_components(whole.clone())
     finally:
         torch.set_num_threads(before)
     assert torch.equal(points, expected)
@@ -81,8 +84,8 @@ def test_the_number_of_threads_changes_nothing() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_on_a_gpu() -> None:
     whole = samples(300, 100)
-    expected, _ = pca.principal_components(whole.clone())
-    points, _ = pca.principal_components(whole.cuda())
+    expected, _ = principal_components(whole.clone())
+    points, _ = principal_components(whole.cuda())
     assert points.is_cuda
     scale = float(expected.abs().max())
     torch.testing.assert_close(points.cpu(), expected, rtol=0, atol=1e-2 * scale)
@@ -106,7 +109,6 @@ def flat_with(first: float, second: float, n_samples: int, width: int) -> Tensor
     return ((left[..., :rank] * values.sqrt()) @ right[:, :rank]).float()
 
 
-# Few samples with large maps take their products; where the spectrum is flat, a power of them.
 @pytest.mark.parametrize("n_samples", [20, 64, 126])
 @pytest.mark.parametrize(
     ("first", "second"),
@@ -116,11 +118,8 @@ def test_two_directions_above_a_flat_rest(first: float, second: float, n_samples
     if second * n_samples < 1.2:
         second = 1.2 / n_samples  # above the rest, barely
     whole = flat_with(max(first, 1.1 * second), second, n_samples, 400)
-    result = pca.project_few(whole.contiguous(), samples_first=False)
-    assert result is not None
-    points, _ = result
-    total, shares = exact(whole)
-    explained = points.square().sum(1) / total.unsqueeze(1)
+    _, explained = principal_components(whole.clone())
+    _, shares = exact(whole)
     assert (explained.sum(1) >= (1 - 1e-4) * shares.sum(1)).all()
     torch.testing.assert_close(explained, shares.to(explained), rtol=0.02, atol=1e-4)
 
@@ -133,5 +132,5 @@ def test_what_is_missed_is_within_the_tolerance(decay: float, size: tuple[int, i
     whole = torch.randn(4, n_samples, width, generator=generator)
     whole = whole * decay ** torch.arange(width)
     _, shares = exact(whole)
-    _, explained = pca.principal_components(whole.clone())
+    _, explained = principal_components(whole.clone())
     assert (explained.sum(1) >= (1 - 1e-4) * shares.sum(1)).all()
