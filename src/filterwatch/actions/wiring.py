@@ -32,7 +32,10 @@ Slot = tuple[str, int]
 
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Return a model's parameters and buffers by the names they have when nothing is compiled."""
+    """Return a model's parameters and buffers by the names they have when nothing is compiled.
+
+    To be called anew each time: moving a model to another device replaces its buffers.
+    """
     tensors = [*model.named_parameters(), *model.named_buffers()]
     return {eager_name(name): tensor for name, tensor in tensors}
 
