@@ -209,15 +209,16 @@ def choose_statistics(
         raise InputError(f"--std must be positive, got {' '.join(map(str, std))}")
     if known is None:
         known = Statistics(*imagenet_statistics(n_channels), "ImageNet's", is_assumed=True)
+    if mean is None and std is None:
+        return known
     new_mean = known.mean if mean is None else _per_channel(mean, n_channels)
     new_std = known.std if std is None else _per_channel(std, n_channels)
-    if mean is not None and std is not None:
+    if mean is None:
+        origin = f"the deviation as given, the mean {known.origin}"
+    elif std is None:
+        origin = f"the mean as given, the deviation {known.origin}"
+    else:
         return Statistics(new_mean, new_std, "as given")
-    origin = known.origin
-    if mean is not None:
-        origin = f"the mean as given, the deviation {origin}"
-    elif std is not None:
-        origin = f"the deviation as given, the mean {origin}"
     return Statistics(new_mean, new_std, origin, known.is_assumed)
 
 
