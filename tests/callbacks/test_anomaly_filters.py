@@ -245,7 +245,7 @@ def test_what_is_about_to_be_compiled_is_said(
 ) -> None:
     """The first probe on a machine takes long, for a reason that users should know."""
     notes = iter(["compiling the clustering", None, None])
-    monkeypatch.setattr(probing, "compilation_note", lambda kernel: next(notes))
+    monkeypatch.setattr(probing, "compilation_note", lambda: next(notes))
     with caplog.at_level("INFO"):
         fit(watch(), max_epochs=3)
     said = [record.message for record in caplog.records if "compiling" in record.message]
