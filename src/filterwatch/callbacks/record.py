@@ -106,11 +106,10 @@ def changed_settings(
     """
     changed = {name for name, value in now.items() if saved.get(name, value) != value}
     if changed:
-        shown = ", ".join(
-            f"{name}={now[name]!r} was {saved[name]!r}" for name, value in changed.items()
-        )
+        parts = [f"{name}={now[name]!r} was {saved[name]!r}" for name in now if name in changed]
         rank_zero_warn(
-            f"AnomalyFilterCallback goes on with other settings than the checkpoint's ({shown}), "
+            f"AnomalyFilterCallback goes on with other settings than the checkpoint's "
+            f"({', '.join(parts)}), "
             "whose counts cannot be compared: a new history begins"
             f"{'; a new probe is taken' if SAMPLE_SETTINGS & changed else ''}"
             f"{'; masks, and what else actions have done, stay' if acting else ''}"
