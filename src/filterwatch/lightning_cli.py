@@ -11,12 +11,13 @@ from lightning.pytorch.cli import (
     SaveConfigCallback,
 )
 
+import filterwatch
 from filterwatch import datamodules, models
 from filterwatch.actions import Action, checked_actions
 from filterwatch.callbacks import AnomalyFilterCallback
 
 # jsonargparse finds a class by its short name once the class has been imported.
-for _package in (datamodules, models):
+for _package in (filterwatch, datamodules, models):
     for _name in _package.__all__:
         getattr(_package, _name)
 

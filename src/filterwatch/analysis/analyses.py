@@ -159,8 +159,8 @@ class _Outputs:
                 f"{self._model.name} refuses images of shape {list(images.shape[1:])} [channels, "
                 f"height, width]: {error}. Set --image-size to what it was trained with"
             ) from error
-        logits = find_logits(output)
-        if logits is None or len(logits) != len(rows):
+        logits = find_logits(output, len(rows))
+        if logits is None:
             return
         logits = logits[: len(images)].float().cpu()
         if self._logits is None:
