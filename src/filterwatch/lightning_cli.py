@@ -90,11 +90,7 @@ class FilterwatchCLI(LightningCLI):
 
 
 def run(args: Sequence[str]) -> None:
-    """Run one of the Trainer's subcommands.
-
-    Args:
-        args: The subcommand's name and its arguments.
-    """
+    """Run one of the Trainer's subcommands; ``args`` are its name and its arguments."""
     FilterwatchCLI(
         args=list(args),
         seed_everything_default=0,
