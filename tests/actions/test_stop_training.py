@@ -13,7 +13,6 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from filterwatch import StopTraining
-from filterwatch.actions.rising import has_risen, smoothed
 from filterwatch.callbacks import AnomalyFilterCallback
 from filterwatch.callbacks.record import Record
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from filterwatch.actions.masks import FilterMasks
 from filterwatch.actions.wiring import Filter, Wiring
 from filterwatch.batches import describe, find_images, find_labels, find_logits
 from filterwatch.detection import AnomalyCriteria, AnomalyReport
-from filterwatch.observing import observe, undisturbed
+from filterwatch.observing import undisturbed
 
 if TYPE_CHECKING:  # `mask_filters` needs no Lightning
     from filterwatch.actions.action import LossStep, RunningFit
@@ -107,19 +106,6 @@ def room(wiring: Wiring, layer: str, max_fraction: float) -> int:
     return min(math.floor(max_fraction * n_filters + 1e-9), n_filters - 1)
 
 
-@contextmanager
-def _silenced(fit: RunningFit, wiring: Wiring, filters: Iterable[Filter]) -> Iterator[None]:
-    """Hold the network with some more filters silenced, and give them back bit by bit."""
-    trial = FilterMasks(fit.module)
-    try:
-        for filter_ in filters:
-            trial.mask(filter_, wiring.slots[filter_])
-        yield
-    finally:
-        for filter_ in trial.filters:
-            trial.release(filter_)
-
-
 @dataclass
 class Verification:
     """Measures what silencing a filter does to the loss on the probe."""
@@ -154,39 +140,15 @@ class Verification:
         """Return the mean loss over the probe, in evaluation mode."""
         fit, total, n_samples = self.fit, 0.0, 0
         if filters not in self._losses:
-            with _silenced(fit, self.wiring, filters), undisturbed(fit.module):
+            with FilterMasks(fit.module) as trial, undisturbed(fit.module):
+                for filter_ in filters:
+                    trial.mask(filter_, self.wiring.slots[filter_])
                 for batch in fit.batches:
                     size = len(find_images(batch))
                     total += float(fit.run(batch, self.loss_step)) * size
                     n_samples += size
             self._losses[filters] = total / n_samples
         return self._losses[filters]
-
-
-def remaining_activation(
-    fit: RunningFit, wiring: Wiring, report: AnomalyReport, filters: Collection[Filter]
-) -> dict[Filter, tuple[float, bool]]:
-    """Return what is left in the maps of filters when these are silenced.
-
-    For each filter that is the largest absolute value in any of its maps, 0 normally, and whether
-    what is left is constant, so that nothing of the image is in it.
-    """
-    if not filters:
-        return {}
-    left = dict.fromkeys(filters, (0.0, True))
-    sources = {name: layer.sources for name, layer in report.layers.items()}
-
-    def look(name: str, maps: Tensor) -> None:
-        for channel, filter_ in enumerate(sources.get(name, ())):
-            if filter_ is not None and filter_ in left:
-                lowest, highest = (float(value) for value in torch.aminmax(maps[:, channel]))
-                largest, constant = left[filter_]
-                largest = max(largest, abs(lowest), abs(highest))
-                left[filter_] = (largest, constant and lowest == highest)
-
-    with _silenced(fit, wiring, list(left)):
-        observe(fit.module, [fit.first_samples], look, forward=fit.forward)
-    return left
 
 
 def check_labels(fit: RunningFit, loss_step: LossStep) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -31,16 +31,22 @@ class _Mask:
     optimizer_values: list[dict[_StateSlot, Tensor]]
 
 
-class FilterMasks:
+class FilterMasks(AbstractContextManager["FilterMasks"]):
     """Silences filters of one model in place, and gives them back as they were.
 
     A silenced filter's weights and bias, and scale and shift of the normalization channels behind
     it, are zero, so that it puts out exactly zero there. Nothing is added to the model: its
-    ``state_dict`` keeps its keys, and whoever loads it gets the masked network.
+    ``state_dict`` keeps its keys, and whoever loads it gets the masked network. The end of a
+    ``with`` block gives all filters back.
+
+    Attributes:
+        model: The model.
+        unmaskable: Filters of a report that `mask_filters` could not mask, with the reason.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
+        self.unmaskable: dict[Filter, str] = {}
         self._masks: dict[Filter, _Mask] = {}
         # For each parameter with silenced slots their indices: one operation clears them all.
         self._silenced: list[tuple[Tensor, Tensor]] = []
@@ -71,6 +77,14 @@ class FilterMasks:
         for optimizer, values in zip(optimizers, kept, strict=False):
             _fill(_state_views(optimizer, tensors, mask.slots.silenced), values)
         self._gather_silenced()
+
+    def remove(self) -> None:
+        """Give all filters back."""
+        for filter_ in reversed(self.filters):
+            self.release(filter_)
+
+    def __exit__(self, *error: object) -> None:
+        self.remove()
 
     @torch.no_grad()
     def enforce(self, optimizer: Optimizer) -> None:

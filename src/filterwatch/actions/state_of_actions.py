@@ -55,7 +55,16 @@ def load_action_states(actions: Sequence[Action], state_dict: Mapping[str, Any])
             free.remove(action)
             action.load_state_dict(state)
         elif state:
-            _warn_of_lost_state(name, state, place)
+            message = (
+                f"the checkpoint has the state of {name} as action {place}, and now there is none: "
+                "what it did to the network is no longer kept up"
+            )
+            if n_masks := len(state.get("masks", [])):
+                message += (
+                    f". {n_masks} filters that were masked train on from weights of zero; to keep "
+                    "them masked, pass action=MaskFilters(...)"
+                )
+            rank_zero_warn(message)
 
 
 def refuse_lost_masks(trainer: Trainer, checkpoint: Mapping[str, Any]) -> None:
@@ -84,17 +93,3 @@ def _masked_filters(state: object) -> Iterator[Filter]:
         own = entry.get("state", {})
         yield from ((mask["layer"], mask["channel"]) for mask in own.get("masks", []))
         yield from ((layer, channel) for layer, channel in own.get("to_mask", []))
-
-
-def _warn_of_lost_state(name: str, state: Mapping[str, Any], place: int) -> None:
-    message = (
-        f"the checkpoint has the state of {name} as action {place}, and now there is none: what it "
-        "did to the network is no longer kept up"
-    )
-    n_masks = len(state.get("masks", []))
-    if n_masks:
-        message += (
-            f". {n_masks} filters that were masked train on from weights of zero; to keep them "
-            "masked, pass action=MaskFilters(...)"
-        )
-    rank_zero_warn(message)

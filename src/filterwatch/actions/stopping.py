@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
 
 from filterwatch._checks import check_integer, check_number
 from filterwatch.actions.action import Action, RunningFit
-from filterwatch.actions.rising import has_risen, smoothed
 from filterwatch.detection import AnomalyReport
 
 
@@ -67,10 +67,19 @@ class StopTraining(Action):
         The history has the probes so far, see `AnomalyFilterCallback`; the newest one last.
         """
         watched = [entry for entry in history if entry["epoch"] >= self.start_epoch]
-        counts = smoothed([entry["count"] for entry in watched], self.window)
-        if not has_risen(counts, factor=self.rise, amount=self.min_rise, patience=self.patience):
+        # Means of fewer values would jump more, and a minimum among them be too low.
+        counts = [
+            sum(entry["count"] for entry in watched[end - self.window : end]) / self.window
+            for end in range(self.window, len(watched) + 1)
+        ]
+        minima = list(accumulate(counts, min))
+        risen = [
+            count > self.rise * lowest and count - lowest >= self.min_rise
+            for count, lowest in zip(counts, minima, strict=True)
+        ]
+        if len(risen) < self.patience or not all(risen[-self.patience :]):
             return None
-        lowest = min(counts)
+        lowest = minima[-1]
         return (
             f"the anomaly filters, {counts[-1]:.1f} on average over {self.window} probes, have "
             f"stayed above {self.rise} times their minimum of {lowest:.1f} since epoch "

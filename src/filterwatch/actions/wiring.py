@@ -164,11 +164,10 @@ class _Trace:
         maps = operation.args[0]
         if not self.provenance.tracks(maps):
             return
-        affine, statistics, axis = _normalization_arguments(operation.args)
+        tensors, axis = _normalization_arguments(operation.args)
         roles = ("weight", "bias", "running_mean", "running_var")
         *affine_names, mean_name, variance_name = (
-            self._name(tensor, operation, role)
-            for tensor, role in zip((*affine, *statistics), roles, strict=True)
+            self._name(tensor, operation, role) for tensor, role in zip(tensors, roles, strict=True)
         )
         names = [name for name in affine_names if name is not None]
         kept = [name for name in (mean_name, variance_name) if name is not None]
@@ -202,12 +201,10 @@ class _Trace:
         return name
 
 
-def _normalization_arguments(
-    args: Sequence[Any],
-) -> tuple[tuple[Any, Any], tuple[Any, Any], int]:
-    """Return (scale, shift), (running mean, running variance) and the axis of the channels."""
+def _normalization_arguments(args: Sequence[Any]) -> tuple[Sequence[Any], int]:
+    """Return (scale, shift, running mean, running variance) and the axis of the channels."""
     if not isinstance(args[1], Tensor | None):  # layer normalization: the normalized shape
-        return (args[2], args[3]), (None, None), args[0].ndim - 1
+        return (args[2], args[3], None, None), args[0].ndim - 1
     if isinstance(args[3], int):  # group normalization: the number of samples
-        return (args[1], args[2]), (None, None), 1
-    return (args[1], args[2]), (args[3], args[4]), 1
+        return (args[1], args[2], None, None), 1
+    return args[1:5], 1
