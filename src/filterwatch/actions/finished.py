@@ -17,7 +17,7 @@ from filterwatch.detection import AnomalyReport
 from filterwatch.observing import Forward
 
 # Sides of blank images to try: ImageNet's, then the smaller data sets'.
-_USUAL_SIDES = (224, 32, 28, 64, 96, 128, 227, 299, 16, 8)
+_USUAL_SIDES = (224, 32, 28, 64, 96, 128, 227, 256, 299, 48, 16, 8)
 
 
 def mask_filters(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
@@ -37,9 +37,8 @@ class MaskRecord:
             filter_: The filter.
             epoch: The epoch whose probe decided; masks and releases take effect with the next one.
             reason: Why.
-            **measured: With verification ``loss_change`` (what silencing the filter does to the
-                loss), and ``random_channel`` and ``random_loss_change`` of an unflagged filter of
-                the layer.
+            **measured: With verification ``loss_change``, what silencing the filter does to the
+                loss.
         """
         place = {"event": kind, "layer": filter_[0], "channel": filter_[1], "epoch": epoch}
         self.events.append({**place, "reason": reason, **measured})
@@ -76,34 +75,24 @@ class MaskRecord:
     def summary(self, notes: Iterable[str]) -> str:
         """Return masks and releases, the newest if there are many, and notes, a line each."""
         entries = [entry for entry in self.events if entry["event"] != "rejected"]
-        lines = [f"epoch {entry['epoch']}: {_in_words(entry)}" for entry in entries[-_SHOWN:]]
+        lines = ["Masked filters over the fit:"] if self.events else []
         if len(entries) > _SHOWN:
-            lines.insert(0, f"… {len(entries) - _SHOWN} earlier ones")
-        heading = ["Masked filters over the fit:"] if self.events else []
-        return "\n".join([*heading, *lines, *notes, *self._measured()])
-
-    def _measured(self) -> Iterator[str]:
-        """Sum up what verification measured, of candidates and of random filters beside them."""
-        tried = [entry for entry in self.events if entry.get("loss_change") is not None]
-        if not tried:
-            return
-        n_masked = sum(entry["event"] == "masked" for entry in tried)
-        mean = fmean(entry["loss_change"] for entry in tried)
-        yield (
-            f"verified: {n_masked} of {len(tried)} candidates were masked; silencing one changed "
-            f"the loss on the probe by {mean:+.3g} on average"
-        )
-        compared = [entry for entry in tried if entry["random_loss_change"] is not None]
-        if compared:
-            mean = fmean(entry["random_loss_change"] for entry in compared)
-            yield f"silencing a random unflagged filter of the same layer instead: by {mean:+.3g}"
+            lines.append(f"… {len(entries) - _SHOWN} earlier ones")
+        lines += [f"epoch {entry['epoch']}: {_in_words(entry)}" for entry in entries[-_SHOWN:]]
+        changes = [e["loss_change"] for e in self.events if e.get("loss_change") is not None]
+        if changes:
+            n_masked = len(changes) - (len(self.events) - len(entries))
+            notes = [
+                *notes,
+                f"verified: {n_masked} of {len(changes)} candidates were masked; silencing one "
+                f"changed the loss on the probe by {fmean(changes):+.3g} on average",
+            ]
+        return "\n".join([*lines, *notes])
 
 
 def _in_words(entry: Mapping[str, Any]) -> str:
-    line = f"{entry['event']} {entry['layer']} filter {entry['channel']}: {entry['reason']}"
-    if entry.get("loss_change") is None:
-        return line
-    line += f" (changes the loss by {entry['loss_change']:+.2g}"
-    if entry["random_loss_change"] is not None:
-        line += f", filter {entry['random_channel']} by {entry['random_loss_change']:+.2g}"
-    return line + ")"
+    change = entry.get("loss_change")
+    return (
+        f"{entry['event']} {entry['layer']} filter {entry['channel']}: {entry['reason']}"
+        f"{'' if change is None else f' (it changes the loss by {change:+.2g})'}"
+    )

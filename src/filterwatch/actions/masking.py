@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_warn
@@ -19,13 +20,12 @@ from filterwatch._compat import WEIGHT_AVERAGING, callbacks_of
 from filterwatch.actions.action import Action, RunningFit
 from filterwatch.actions.candidates import (
     FlaggedFilter,
-    Verification,
     check_labels,
-    comparable_filters,
     cross_entropy,
     flagged_filters,
     judged_filters,
     maps_without_filter,
+    probe_loss,
     room,
 )
 from filterwatch.actions.mask_record import MaskRecord
@@ -62,8 +62,7 @@ class MaskFilters(Action):
             takes the callback's verdicts. The paper's masking experiment has
             ``AnomalyCriteria.paper(3)``.
         verify: Whether to mask only what does not raise the loss on the probe's labels. Candidates
-            are tried one after the other, on top of those accepted before, and what a random
-            unflagged filter of the layer would have done is recorded beside each.
+            are tried one after the other, on top of those accepted before.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -237,34 +236,34 @@ class MaskFilters(Action):
                 decision.add_event("released", filter_, epoch, "no longer flagged")
         if epoch < self.start_epoch:
             return decision
-        verification = None
-        if self.verify:
-            others = comparable_filters(report, flagged, masked, self._wiring)
-            draws = torch.Generator().manual_seed(epoch)
-            verification = Verification(fit, self._wiring, self.verification_loss, others, draws)
-        taken = Counter(layer for layer, _ in set(masked).difference(decision.to_release))
-        tried: Counter[str] = Counter()
-        for filter_ in self.choose(list(free.values()), report, fit):
-            layer, known = filter_[0], free.get(filter_)
+        kept = [filter_ for filter_ in masked if filter_ not in decision.to_release]
+        wanted = self.choose(list(free.values()), report, fit)
+        loss_without = partial(probe_loss, fit, self._wiring, self.verification_loss)
+        loss = loss_without([]) if self.verify and wanted else math.nan
+        taken, tried = Counter(layer for layer, _ in kept), Counter[str]()
+        for filter_ in wanted:
+            layer = filter_[0]
             if (obstacle := self._wiring.obstacle(filter_)) is not None:
                 decision.unmaskable[filter_] = obstacle
                 continue
             places = room(self._wiring, layer, self.max_fraction)
-            if filter_ in (*masked, *decision.to_mask) or taken[layer] >= places:
+            if filter_ in (*kept, *decision.to_mask) or taken[layer] >= places:
                 continue
-            measured: dict[str, Any] = {}
-            if verification is not None:
+            reason = "chosen though not flagged"
+            if filter_ in free:
+                reason = free[filter_].reason(self.criteria is not None)
+            measured = {}
+            if self.verify:
                 if tried[layer] >= _TRIALS_PER_PLACE * places:
                     continue
                 tried[layer] += 1
-                measured = verification.measure(filter_, decision.to_mask)
-            reason = "chosen though not flagged"
-            if known is not None:
-                reason = known.reason(self.criteria is not None)
-            # Written so that a loss that is no number is a rejection.
-            if measured and not measured["loss_change"] <= 0:
-                decision.add_event("rejected", filter_, epoch, reason, **measured)
-                continue
+                new_loss = loss_without([*decision.to_mask, filter_])
+                measured = {"loss_change": new_loss - loss}
+                # Written so that a loss that is no number is a rejection.
+                if not measured["loss_change"] <= 0:
+                    decision.add_event("rejected", filter_, epoch, reason, **measured)
+                    continue
+                loss = new_loss
             decision.add_event("masked", filter_, epoch, reason, **measured)
             decision.to_mask.append(filter_)
             taken[layer] += 1
