@@ -8,6 +8,7 @@ second from epoch 2 on, and had decided to mask the latter's filter 5.
 from __future__ import annotations
 
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +62,8 @@ STATE: dict[str, Any] = {
 def test_a_state_of_then_is_taken_over() -> None:
     settings = {
         **{"probe_size": 40, "seed": 0, "layers": None, "max_clusters": 6, "pca": "filter"},
-        **{"votes": 0, "criteria": {"small_cluster_size": 4, "small_cluster_ratio": 0.2}},
+        **{"votes": 0, "criteria": asdict(AnomalyCriteria(small_cluster_size=4))},
     }
-    settings["criteria"].update(ch_ratio=1.0, activation_ratio=0.2)
     action = MaskThese({})
     callback = watch(action=action)
     callback.load_state_dict(

@@ -53,10 +53,7 @@ def flagged_filters(
     criteria: AnomalyCriteria | None = None,
     streaks: Mapping[Filter, int] | None = None,
 ) -> dict[Filter, FlaggedFilter]:
-    """Return the filters behind a report's flagged maps, or behind those that criteria flag.
-
-    The streaks are those up to the last probe.
-    """
+    """Return the filters behind a report's flagged maps, or behind those that criteria flag."""
     flags = {name: layer.is_anomaly for name, layer in report.layers.items()}
     if criteria is not None:
         flags = report.flags(criteria)

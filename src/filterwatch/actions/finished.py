@@ -57,8 +57,7 @@ def mask_filters(
     masks = FilterMasks(model)
     wiring = _trace(model, images, forward) if wanted else Wiring()
     for filter_ in wanted:
-        obstacle = wiring.obstacle(filter_)
-        if obstacle is None:
+        if (obstacle := wiring.obstacle(filter_)) is None:
             continue
         layer, index = filter_
         if report is None or layer not in wiring.layers:
@@ -81,8 +80,7 @@ def _warn_about(masks: FilterMasks, report: AnomalyReport) -> None:
     for (layer, index), reason in masks.unmaskable.items():
         reasons[reason].append(f"{index} of {layer}")
     parts = [f"filters {', '.join(names)} ({reason})" for reason, names in reasons.items()]
-    n_maps = maps_without_filter(report)
-    if n_maps:
+    if n_maps := maps_without_filter(report):
         parts.append(f"{n_maps} flagged maps with no single filter behind them")
     if parts:
         warnings.warn(
@@ -95,8 +93,7 @@ def _warn_about(masks: FilterMasks, report: AnomalyReport) -> None:
 def _trace(model: nn.Module, images: Any, forward: Forward | None) -> Wiring:
     if images is not None:
         return trace_wiring(model, images, forward=forward)
-    first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
-    channels = 3 if first is None else first.in_channels
+    channels = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     problem: Exception | None = None
     for side in _USUAL_SIDES:

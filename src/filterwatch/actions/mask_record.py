@@ -23,22 +23,12 @@ class MaskRecord:
     events: list[dict[str, Any]] = field(default_factory=list)  # see `add_event`
     unmaskable: dict[Filter, str] = field(default_factory=dict)  # with the reason
 
-    def next(self) -> MaskRecord:
-        """Return a record to write the next probe's decision into."""
-        return MaskRecord(events=list(self.events), unmaskable=dict(self.unmaskable))
-
     def add_event(
         self, kind: str, filter_: Filter, epoch: int, reason: str, **measured: Any
     ) -> None:
-        """Note what is decided about a filter, for the state, the log, and the end of the fit.
+        """Note that a filter is ``"masked"``, ``"released"``, or ``"rejected"`` by verification.
 
-        Args:
-            kind: ``"masked"``, ``"released"``, or ``"rejected"`` by verification.
-            filter_: The filter.
-            epoch: The epoch whose probe decided; masks and releases take effect with the next one.
-            reason: Why.
-            **measured: With verification ``loss_change``, what silencing the filter does to the
-                loss.
+        The epoch is that whose probe decided; what was measured is ``loss_change``, of the probe.
         """
         place = {"event": kind, "layer": filter_[0], "channel": filter_[1], "epoch": epoch}
         self.events.append({**place, "reason": reason, **measured})
@@ -68,17 +58,13 @@ class MaskRecord:
             unmaskable=by_filter("unmaskable"),
         )
 
-    def lines(self, epoch: int) -> list[str]:
-        """Return the events of an epoch, a line each."""
-        return [_in_words(entry) for entry in self.events if entry["epoch"] == epoch]
-
     def summary(self, notes: Iterable[str]) -> str:
         """Return masks and releases, the newest if there are many, and notes, a line each."""
         entries = [entry for entry in self.events if entry["event"] != "rejected"]
         lines = ["Masked filters over the fit:"] if self.events else []
         if len(entries) > _SHOWN:
             lines.append(f"… {len(entries) - _SHOWN} earlier ones")
-        lines += [f"epoch {entry['epoch']}: {_in_words(entry)}" for entry in entries[-_SHOWN:]]
+        lines += [f"epoch {entry['epoch']}: {in_words(entry)}" for entry in entries[-_SHOWN:]]
         changes = [e["loss_change"] for e in self.events if e.get("loss_change") is not None]
         if changes:
             n_masked = len(changes) - (len(self.events) - len(entries))
@@ -90,7 +76,8 @@ class MaskRecord:
         return "\n".join([*lines, *notes])
 
 
-def _in_words(entry: Mapping[str, Any]) -> str:
+def in_words(entry: Mapping[str, Any]) -> str:
+    """Return an event as a line."""
     change = entry.get("loss_change")
     return (
         f"{entry['event']} {entry['layer']} filter {entry['channel']}: {entry['reason']}"

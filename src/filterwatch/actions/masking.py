@@ -28,7 +28,7 @@ from filterwatch.actions.candidates import (
     probe_loss,
     room,
 )
-from filterwatch.actions.mask_record import MaskRecord
+from filterwatch.actions.mask_record import MaskRecord, in_words
 from filterwatch.actions.masks import FilterMasks
 from filterwatch.actions.wiring import Filter, Wiring, trace_wiring
 from filterwatch.detection import AnomalyCriteria, AnomalyReport, check_criteria
@@ -46,10 +46,9 @@ class MaskFilters(Action):
     channels behind it. A checkpoint behaves masked wherever it is loaded. Masked filters are judged
     and counted as they would be unmasked. ``docs/actions.md`` has the details.
 
-    Logged: ``masked_filters``, how many filters are masked now. What happened to which filter, when
-    and why is text in TensorBoard, printed at the end of the fit, and in checkpoints.
-
-    For a policy of one's own override `choose`; for other data than class labels, the loss.
+    ``masked_filters``, how many are masked now, is logged. What happened to which filter, when and
+    why is text in TensorBoard, printed at the end of the fit, and in checkpoints. For a policy of
+    one's own override `choose`; for other data than class labels, `verification_loss`.
 
     Args:
         start_epoch: First epoch whose probe may decide.
@@ -65,9 +64,8 @@ class MaskFilters(Action):
             are tried one after the other, on top of those accepted before.
 
     Raises:
-        TypeError: If an argument has the wrong type.
-        ValueError: If an argument is out of range; at the start of a fit, if parameters are
-            sharded or averaged, or no convolution has enough filters for ``max_fraction``.
+        ValueError: At the start of a fit, if parameters are sharded or averaged, or no convolution
+            has enough filters for ``max_fraction``.
     """
 
     def __init__(
@@ -105,12 +103,8 @@ class MaskFilters(Action):
 
         By default those flagged ``patience`` times in a row: most flagged maps first, then the
         highest Calinski-Harabasz index, relatively. What cannot be masked, is masked already,
-        exceeds ``max_fraction`` or fails verification is left out afterwards.
-
-        Args:
-            flagged: The flagged filters that are not masked.
-            report: What the probe found.
-            fit: The fit.
+        exceeds ``max_fraction`` or fails verification is left out afterwards. ``flagged`` has the
+        filters that are flagged and not masked.
         """
         lasting = [entry for entry in flagged if entry.streak >= self.patience]
         lasting.sort(key=lambda entry: (-len(entry.maps), -entry.ch_ratio))
@@ -144,15 +138,18 @@ class MaskFilters(Action):
             check_labels(fit, self.verification_loss)
         self._wiring = trace_wiring(fit.module, fit.first_samples, forward=fit.forward)
         self._check_room()
-        goes_on = self._masks is not None and self._masks.model is fit.module
+        masks = self._masks
         if resumed:
-            self._masks = FilterMasks(fit.module)
-            if lost := self._masks.load_state_dict(self._restored):
+            masks = FilterMasks(fit.module)
+            if lost := masks.load_state_dict(self._restored):
                 rank_zero_warn(f"MaskFilters: the network no longer has the masked filters {lost}")
-        elif not goes_on or fit.trainer.current_epoch == 0:
-            self._masks, self._record = FilterMasks(fit.module), MaskRecord()
-        optimizers = fit.trainer.optimizers
-        self._hooks = [each.register_step_post_hook(self._after_step) for each in optimizers]
+        elif masks is None or masks.model is not fit.module or fit.trainer.current_epoch == 0:
+            masks, self._record = FilterMasks(fit.module), MaskRecord()
+        self._masks = masks
+        self._hooks = [
+            optimizer.register_step_post_hook(lambda stepped, *_: masks.enforce(stepped))
+            for optimizer in fit.trainer.optimizers
+        ]
 
     def on_epoch_start(self, fit: RunningFit) -> None:
         """Carry out the last decision."""
@@ -188,7 +185,7 @@ class MaskFilters(Action):
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """What was decided about which filter, when and why; see `MaskRecord.add_event`."""
+        """What was decided, a dict each: see `MaskRecord.add_event`."""
         return self._record.events
 
     def metrics(self) -> dict[str, float]:
@@ -197,7 +194,7 @@ class MaskFilters(Action):
 
     def events(self, epoch: int) -> list[str]:
         """Return what was decided in an epoch, a line each."""
-        return self._record.lines(epoch)
+        return [in_words(entry) for entry in self.history if entry["epoch"] == epoch]
 
     def summary(self) -> str:
         """Return all masks and releases, and what there is to say about them."""
@@ -227,8 +224,11 @@ class MaskFilters(Action):
         masked = self._masks.filters
         flagged = flagged_filters(report, self.criteria, self._record.streaks)
         free = {filter_: entry for filter_, entry in flagged.items() if filter_ not in masked}
-        decision = self._record.next()
-        decision.streaks = {filter_: entry.streak for filter_, entry in free.items()}
+        decision = MaskRecord(
+            streaks={filter_: entry.streak for filter_, entry in free.items()},
+            events=list(self._record.events),
+            unmaskable=dict(self._record.unmaskable),
+        )
         if self.release:
             acquitted = judged_filters(report).keys() - flagged.keys()
             decision.to_release = [filter_ for filter_ in masked if filter_ in acquitted]
@@ -280,7 +280,3 @@ class MaskFilters(Action):
         if len(narrow) == len(layers):
             raise ValueError(f"MaskFilters could mask nothing: {message}. Raise it")
         rank_zero_warn(f"MaskFilters never masks some layers: {message}")
-
-    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        assert self._masks is not None
-        self._masks.enforce(optimizer)

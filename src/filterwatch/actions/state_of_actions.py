@@ -40,11 +40,7 @@ def action_states(actions: Sequence[Action]) -> dict[str, Any]:
 
 
 def load_action_states(actions: Sequence[Action], state_dict: Mapping[str, Any]) -> None:
-    """Give each state to the action that it is of; warn about those that there is none for.
-
-    Of actions of one class the first gets the first state. Masks go to whichever action masks,
-    for there is at most one.
-    """
+    """Give each state to the action of its class, masks to whichever masks; warn of the others."""
     free = list(actions)
     for place, entry in enumerate(state_dict.get("actions", [])):
         name, state = entry["name"], entry["state"]

@@ -17,12 +17,9 @@ class StopTraining(Action):
     """Stops training when the count has risen over its minimum, and says so in one line.
 
     The count's mean over ``window`` probes must exceed its own minimum by a factor *and* by a
-    number of maps. Counts jump from epoch to epoch, by a third and more: the defaults keep that
-    from stopping a run. Where the count does not rise with overfitting, and there are such runs,
-    nothing is stopped.
-
-    Works beside Lightning's ``EarlyStopping``, and respects the Trainer's ``min_epochs``. For a
-    rule of one's own override `reason_to_stop`.
+    number of maps: counts jump from epoch to epoch. There are runs that overfit and whose count
+    does not rise; they are not stopped. Works beside Lightning's ``EarlyStopping``, and respects
+    the Trainer's ``min_epochs``. For a rule of one's own override `reason_to_stop`.
 
     Args:
         start_epoch: First epoch whose count is looked at: the count also rises in early learning.
@@ -34,10 +31,6 @@ class StopTraining(Action):
     Attributes:
         stopped_epoch: The epoch that ended training, ``None`` until then.
         reason: Why, in one line.
-
-    Raises:
-        TypeError: If an argument has the wrong type.
-        ValueError: If an argument is out of range.
     """
 
     def __init__(

@@ -1,9 +1,8 @@
 """Which parameters make up a filter: its own, and those of the normalizations behind it.
 
-A convolution filter set to zero still gives a constant behind a BatchNorm, whose shift is added to
-whatever comes. Which normalization channels a filter feeds is found by following the data, as the
-filter behind a map is: right behind the filter, behind an activation, or at some offset behind a
-concatenation, and in several normalizations at once (DenseNet).
+A filter set to zero still gives a constant behind a BatchNorm, whose shift is added to whatever
+comes. Which normalization channels a filter feeds is found by following the data: behind an
+activation, at some offset behind a concatenation, or in several normalizations at once (DenseNet).
 """
 
 from __future__ import annotations
@@ -45,8 +44,7 @@ class FilterSlots:
     """Where a filter is in the model's tensors.
 
     Attributes:
-        silenced: What is zero while the filter is masked: its weights and bias, and scale and shift
-            of the normalization channels behind it.
+        silenced: What is zero while it is masked: its own, and the normalizations' scale and shift.
         statistics: The running statistics of those channels, which follow the data by themselves.
     """
 
@@ -119,26 +117,21 @@ class _Trace:
             self._record_normalization(operation)
 
     def wiring(self) -> Wiring:
-        behind: dict[Filter, list[_Channel]] = defaultdict(list)
+        silenced = {filter_: list(own) for filter_, own in self._own.items()}
+        statistics: dict[Filter, list[Slot]] = defaultdict(list)
         obstacles = dict(self._obstacles)
         for channel, feeding in self._fed.items():
-            for filter_ in feeding:
-                if filter_ is None:
-                    continue
-                behind[filter_].append(channel)
+            for filter_ in filter(None, feeding):
+                silenced[filter_] += channel.affine
+                statistics[filter_] += channel.statistics
                 if len(feeding) > 1:
                     obstacles[filter_] = (
                         f"channel {channel.index} of the normalization {channel.layer} gets other "
                         "maps too, which would be silenced with it"
                     )
         slots = {
-            filter_: FilterSlots(
-                silenced=(*own, *(slot for channel in behind[filter_] for slot in channel.affine)),
-                statistics=tuple(
-                    slot for channel in behind[filter_] for slot in channel.statistics
-                ),
-            )
-            for filter_, own in self._own.items()
+            filter_: FilterSlots(tuple(names), tuple(statistics[filter_]))
+            for filter_, names in silenced.items()
             if filter_ not in obstacles
         }
         return Wiring(slots, obstacles)
@@ -156,9 +149,7 @@ class _Trace:
         for index in range(operation.maps.shape[1]):
             if reason is not None:
                 self._obstacles[owner, index] = reason
-            for name in names:
-                if name is not None:
-                    self._own[owner, index][name, index] = None
+            self._own[owner, index].update(((name, index), None) for name in names if name)
 
     def _record_normalization(self, operation: Operation) -> None:
         maps = operation.args[0]
@@ -192,13 +183,10 @@ class _Trace:
         """Return the name of a parameter or buffer that an operator was given."""
         if tensor is None:
             return None
-        name = self._names.get(id(tensor))
-        if name is None:
-            # Mixed precision hands operators a copy in another type.
-            module = self._modules[operation.module_name]
-            own = module._parameters.get(role, module._buffers.get(role))
-            name = None if own is None else self._names.get(id(own))
-        return name
+        # Mixed precision hands operators a copy in another type.
+        module = self._modules[operation.module_name]
+        own = module._parameters.get(role, module._buffers.get(role))
+        return self._names.get(id(tensor), self._names.get(id(own)))
 
 
 def _normalization_arguments(args: Sequence[Any]) -> tuple[Sequence[Any], int]:
