@@ -137,10 +137,8 @@ class _Trace:
         return Wiring(slots, obstacles)
 
     def _record_filters(self, owner: str, operation: Operation) -> None:
-        weight, bias = operation.args[1], operation.args[2] if len(operation.args) > 2 else None
-        names = [self._name(weight, operation, "weight")]
-        if bias is not None:
-            names.append(self._name(bias, operation, "bias"))
+        roles = zip(operation.args[1:3], ("weight", "bias"), strict=False)
+        names = [self._name(value, operation, role) for value, role in roles if value is not None]
         reason = None
         if None in names:
             reason = "its weights are computed from other parameters"
