@@ -53,15 +53,17 @@ class Pictures:
         check_integer("n_samples", self.n_samples, 0)
 
 
-def check_pictures(pictures: object) -> None:
-    """Raise unless the callback's argument ``pictures`` is one that `chosen_pictures` takes.
+def chosen_pictures(pictures: Pictures | bool | int) -> Pictures | None:
+    """Return what a callback's argument ``pictures`` stands for; ``None`` draws nothing.
 
     Raises:
         TypeError: If it has the wrong type.
         ValueError: If it is an integer below 1.
     """
-    if isinstance(pictures, bool | Pictures):
-        return
+    if isinstance(pictures, Pictures):
+        return pictures
+    if isinstance(pictures, bool):
+        return Pictures() if pictures else None
     if not isinstance(pictures, int):
         raise TypeError(
             f"pictures={pictures!r} says nothing about pictures: pass True or False, a number of "
@@ -72,13 +74,7 @@ def check_pictures(pictures: object) -> None:
             f"pictures={pictures} is no number of epochs between drawings: pass 1 or more, or "
             "False to draw nothing"
         )
-
-
-def chosen_pictures(pictures: Pictures | bool | int) -> Pictures | None:
-    """Return what a callback's argument ``pictures`` stands for; ``None`` draws nothing."""
-    if isinstance(pictures, bool):
-        return Pictures() if pictures else None
-    return pictures if isinstance(pictures, Pictures) else Pictures(every_n_epochs=pictures)
+    return Pictures(every_n_epochs=pictures)
 
 
 class Gallery:
@@ -116,14 +112,7 @@ class Gallery:
     def start(
         self, trainer: Trainer, *, batches: list[Any], indices: list[int] | None, layers: list[str]
     ) -> None:
-        """Begin a fit.
-
-        Args:
-            trainer: The Trainer.
-            batches: The probe's batches, on the CPU.
-            indices: The samples' indices in their data set; ``None`` where it has none.
-            layers: Names of the watched layers.
-        """
+        """Begin a fit; batches and indices are those of `Thumbnails`, of the watched layers."""
         self._thumbnails = self._report = self._drawn_epoch = None
         if self.pictures is None or is_fast_dev_run(trainer):
             return
@@ -145,14 +134,13 @@ class Gallery:
             return
         epoch = trainer.current_epoch
         self._step = scalar_step(trainer)
-        # Every process reads the metrics, because reading may synchronise.
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         own = [gallery.metric for gallery in _galleries(trainer)]
+        # Every process reads the metrics, because reading may synchronise.
+        metrics = trainer.callback_metrics.items()
         self.curves.add(
-            epoch,
-            {name: metrics[name] for name in metrics if not any(part in name for part in own)},
+            epoch, {name: float(value) for name, value in metrics if not any(map(name.__contains__, own))}
         )
-        if trainer.is_global_zero and not self._has_layout:
+        if not self._has_layout:
             self._has_layout = True
             self._write_layout(trainer)
         if report is None or report is self._report:
@@ -201,8 +189,8 @@ class Gallery:
     def _write_layout(self, trainer: Trainer) -> None:
         """Write the layout of TensorBoard's custom scalars: one, for all callbacks of the fit."""
         galleries = _galleries(trainer)
-        layers = {gallery.metric: gallery.layers for gallery in galleries}
-        if galleries[:1] == [self]:
+        if trainer.is_global_zero and galleries[:1] == [self]:
+            layers = {gallery.metric: gallery.layers for gallery in galleries}
             with self._failures.softly("draw"):
                 send_layout(trainer, bool(self.curves.loss), bool(self.curves.accuracy), layers)
 

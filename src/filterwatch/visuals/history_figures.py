@@ -55,11 +55,10 @@ class Curves:
 
     def keep_before(self, epoch: int) -> None:
         """Forget an epoch and those after it."""
-        kept = {
-            name: [point for point in curve if point[0] < epoch]
-            for name, curve in self.by_metric.items()
-        }
-        self.by_metric = {name: curve for name, curve in kept.items() if curve}
+        for name, curve in list(self.by_metric.items()):
+            self.by_metric[name] = [point for point in curve if point[0] < epoch]
+            if not self.by_metric[name]:
+                del self.by_metric[name]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the curves for a checkpoint; nothing where there are none."""
@@ -68,10 +67,8 @@ class Curves:
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned; what is missing there starts anew."""
-        self.by_metric = {
-            name: [(epoch, value) for epoch, value in curve]
-            for name, curve in state_dict.get("curves", {}).items()
-        }
+        curves = state_dict.get("curves", {})
+        self.by_metric = {name: list(map(tuple, curve)) for name, curve in curves.items()}
 
 
 def layers_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
