@@ -138,7 +138,8 @@ class Gallery:
         # Every process reads the metrics, because reading may synchronise.
         metrics = trainer.callback_metrics.items()
         self.curves.add(
-            epoch, {name: float(value) for name, value in metrics if not any(map(name.__contains__, own))}
+            epoch,
+            {name: float(value) for name, value in metrics if not any(map(name.__contains__, own))},
         )
         if not self._has_layout:
             self._has_layout = True
@@ -155,16 +156,12 @@ class Gallery:
         if self._report is not None:
             if not self._is_drawn:
                 self._draw(trainer, history)
-            if trainer.is_global_zero:
-                self._draw_training(trainer, history)
+            self._send(trainer, self._whole_fit(history), self._step)
         self._thumbnails = self._report = None
 
     def _draw(self, trainer: Trainer, history: History) -> None:
         self._drawn_epoch, self._is_drawn = trainer.current_epoch, True
-        if trainer.is_global_zero:
-            with self._failures.softly("draw"):
-                for name, figure in self._figures(history):
-                    self._send(trainer, name, figure, self._report_step)
+        self._send(trainer, self._figures(history), self._report_step)
 
     def _figures(self, history: History) -> Iterator[tuple[str, Figure]]:
         report, pictures, thumbnails = self._report, self.pictures, self._thumbnails
@@ -174,17 +171,18 @@ class Gallery:
         for place, anomaly in enumerate(most_anomalous(report, pictures.n_filters), start=1):
             yield f"clusters_{place}", filter_figure(report, anomaly, thumbnails)
         if pictures.n_samples and report.outlier_samples():
-            figure = isolated_samples_figure(report, thumbnails, pictures.n_samples)
-            yield "isolated_samples", figure
+            drawn = isolated_samples_figure(report, thumbnails, pictures.n_samples)
+            yield "isolated_samples", drawn
         yield "layers", layers_figure(history)
 
-    def _draw_training(self, trainer: Trainer, history: History) -> None:
-        with self._failures.softly("draw"):
-            figure = training_figure(history, self.curves.accuracy, self.curves.loss)
-            self._send(trainer, "training", figure, self._step)
+    def _whole_fit(self, history: History) -> Iterator[tuple[str, Figure]]:
+        yield "training", training_figure(history, self.curves.accuracy, self.curves.loss)
 
-    def _send(self, trainer: Trainer, name: str, figure: Figure, step: int) -> None:
-        send_picture(trainer, f"{self.metric}/{name}", render(figure), step)
+    def _send(self, trainer: Trainer, drawn: Iterator[tuple[str, Figure]], step: int) -> None:
+        if trainer.is_global_zero:
+            with self._failures.softly("draw"):
+                for name, figure in drawn:
+                    send_picture(trainer, f"{self.metric}/{name}", render(figure), step)
 
     def _write_layout(self, trainer: Trainer) -> None:
         """Write the layout of TensorBoard's custom scalars: one, for all callbacks of the fit."""

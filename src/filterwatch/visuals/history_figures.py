@@ -134,7 +134,13 @@ def training_figure(
             below = figure.subplots()
             figure.subplots_adjust(left=0.08, right=0.92, bottom=0.16, top=0.84)
             draw_heading(figure, "Anomaly filters", "")
-        _draw_counts(below, history)
+        epochs, counts = ([entry[key] for entry in history] for key in ("epoch", "count"))
+        below.plot(epochs, counts, color=COLORS[5], marker="^", markersize=3.5, linewidth=1.6)
+        below.set_ylim(bottom=0)
+        below.set_ylabel("anomaly filters")
+        below.set_xlabel("epoch")
+        for axis in (below.xaxis, below.yaxis):
+            axis.set_major_locator(MaxNLocator(integer=True))
         best = _lowest_validation_loss(loss)
         for axes in figure.axes:
             axes.grid(axis="x", color=GRID, linewidth=0.6)
@@ -144,22 +150,6 @@ def training_figure(
         if best is not None:
             _name_line(below, best)
     return figure
-
-
-def _draw_counts(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
-    axes.plot(
-        [entry["epoch"] for entry in history],
-        [entry["count"] for entry in history],
-        color=COLORS[5],
-        marker="^",
-        markersize=3.5,
-        linewidth=1.6,
-    )
-    axes.set_ylim(bottom=0)
-    axes.set_ylabel("anomaly filters")
-    axes.set_xlabel("epoch")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _draw_curves(axes: Axes, accuracy: Mapping[str, Curve], loss: Mapping[str, Curve]) -> None:

@@ -27,7 +27,8 @@ def send_picture(trainer: Trainer, name: str, pixels: Pixels, step: int) -> None
     Call it in the first process alone. TensorBoard, Weights & Biases and MLflow take images. A
     file goes to the log directory, into a folder for the step; a "/" in names groups pictures.
     """
-    if not any([_give(logger, name, pixels, step) for logger in trainer.loggers]):
+    taken = [_give(logger, name, pixels, step) for logger in trainer.loggers]
+    if not any(taken):
         group, _, rest = name.rpartition("/")
         folder = _directory(trainer) / (group or "pictures") / f"step_{step:07d}"
         folder.mkdir(parents=True, exist_ok=True)

@@ -72,11 +72,15 @@ class Thumbnails:
         at = bisect_right(self._starts, sample) - 1
         images = find_images(self.batches[at])
         if at not in self._in_unit_range:  # if normalised, the first decides
-            self._in_unit_range[at] = all(map(_is_in_unit_range, images))
+            ranges = map(torch.aminmax, images)
+            self._in_unit_range[at] = all(low >= 0 and high <= 1 for low, high in ranges)
         image = _shrunk(images[sample - self._starts[at]])
-        if self._in_unit_range[at]:
-            return _pixels(image)  # it was never normalised
-        return _pixels(_denormalised(image, self.mean, self.std))
+        if not self._in_unit_range[at]:  # else it was never normalised
+            image = _denormalised(image, self.mean, self.std)
+        if len(image) != 3:
+            image = image.mean(0, keepdim=True).expand(3, -1, -1)
+        levels = image.nan_to_num().clamp(0, 1).mul(255).round().byte()
+        return levels.permute(1, 2, 0).numpy()
 
     def name(self, sample: int) -> str:
         """Return what to find a sample by: its index in its data set, else in the probe."""
@@ -120,8 +124,7 @@ class Thumbnails:
 
         def observed(batch: Any) -> object:
             outputs = forward(batch)
-            place = places.get(id(batch))
-            logits = find_logits(outputs)
+            place, logits = places.get(id(batch)), find_logits(outputs)
             if place is not None and logits is not None and self._are_logits(logits, place):
                 noted[place] = logits.argmax(1)
             if len(noted) == len(places):
@@ -146,11 +149,6 @@ class Thumbnails:
         return self.class_names[number] if known and self.class_names else str(number)
 
 
-def _is_in_unit_range(image: Tensor) -> bool:
-    lowest, highest = torch.aminmax(image)
-    return bool(lowest >= 0) and bool(highest <= 1)
-
-
 def _shrunk(image: Tensor) -> Tensor:
     """Bring an image [C, H, W] to the size of a thumbnail, if it is larger."""
     image = image.detach().float()
@@ -170,14 +168,6 @@ def _denormalised(
         return image * scale + offset
     image = image - image.min()
     return image / image.max().clamp(min=1e-12)
-
-
-def _pixels(image: Tensor) -> Pixels:
-    """Return an image [C, H, W] of values from 0 to 1 as pixels in colour."""
-    if len(image) != 3:
-        image = image.mean(0, keepdim=True).expand(3, -1, -1)
-    levels = image.nan_to_num().clamp(0, 1).mul(255).round().byte()
-    return levels.permute(1, 2, 0).numpy()
 
 
 def _numbers(values: object) -> list[float] | None:
