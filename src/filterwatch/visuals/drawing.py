@@ -43,8 +43,6 @@ _STYLE: dict[str, Any] = {
     "text.hinting": "none",  # a fifth of the time that a figure takes
     "axes.edgecolor": FAINT,
     "axes.labelcolor": INK,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 10.0,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.formatter.limits": (-3, 4),

@@ -88,12 +88,8 @@ class Gallery:
     - ``/training``: at the end of the fit, the count beside accuracy and loss.
 
     Methods that take a Trainer are called in every process; the first one draws. The callback has
-    its gallery as the attribute ``gallery``, by which those of one Trainer find each other.
-
-    Args:
-        pictures: What to draw; ``None`` for nothing.
-        metric: The name that the count is logged by, with its prefix.
-        failures: What becomes of an exception while drawing.
+    its gallery as the attribute ``gallery``, by which those of one Trainer find each other. The
+    count is logged by the name ``metric``.
     """
 
     def __init__(self, pictures: Pictures | None, metric: str, failures: Failures) -> None:
@@ -112,7 +108,7 @@ class Gallery:
     def start(
         self, trainer: Trainer, *, batches: list[Any], indices: list[int] | None, layers: list[str]
     ) -> None:
-        """Begin a fit; batches and indices are those of `Thumbnails`, of the watched layers."""
+        """Begin a fit; batches and indices are as in `Thumbnails`, layers are the watched ones."""
         self._thumbnails = self._report = self._drawn_epoch = None
         if self.pictures is None or is_fast_dev_run(trainer):
             return
@@ -126,10 +122,7 @@ class Gallery:
         return forward if self._thumbnails is None else self._thumbnails.noting_predictions(forward)
 
     def end_epoch(self, trainer: Trainer, report: AnomalyReport | None, history: History) -> None:
-        """Note the epoch's curves, and draw the newest report if that is due.
-
-        Call it in ``on_train_epoch_end``.
-        """
+        """In ``on_train_epoch_end``: note the curves, and draw the newest report if that is due."""
         if self.pictures is None or self._thumbnails is None:
             return
         epoch = trainer.current_epoch
@@ -152,7 +145,7 @@ class Gallery:
             self._draw(trainer, history)
 
     def finish(self, trainer: Trainer, history: History) -> None:
-        """Draw the last report and the whole fit; call it in ``on_train_end``."""
+        """In ``on_train_end``: draw the last report and the whole fit."""
         if self._report is not None:
             if not self._is_drawn:
                 self._draw(trainer, history)

@@ -85,10 +85,8 @@ def layers_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
         width, height = figure.get_size_inches()
         draw_heading(figure, "Anomaly filters by layer and epoch", "")
         left = 0.3 + 0.07 * max(map(len, names))
-        bottom = 0.55
-        axes = figure.add_axes(
-            (left / width, bottom / height, (7.75 - left) / width, rows / height)
-        )
+        bottom, tall = 0.55 / height, rows / height
+        axes = figure.add_axes((left / width, bottom, (7.75 - left) / width, tall))
         image = axes.imshow(
             counts,
             aspect="auto",
@@ -109,7 +107,7 @@ def layers_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
         axes.set_xlabel("epoch")
         axes.tick_params(length=2)
         axes.spines[:].set_visible(False)
-        scale = figure.add_axes((7.9 / width, bottom / height, 0.14 / width, rows / height))
+        scale = figure.add_axes((7.9 / width, bottom, 0.14 / width, tall))
         bar = figure.colorbar(image, cax=scale, ticks=MaxNLocator(5, integer=True))
         bar.outline.set_visible(False)
     return figure

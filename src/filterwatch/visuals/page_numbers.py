@@ -35,12 +35,10 @@ class PageModel:
 
 
 def page_numbers(models: Sequence[PageModel], chart_filters: Sequence[int]) -> dict[str, Any]:
-    """Return what a page computes with, as plain data.
+    """Return what a page of one or two models computes with, as plain data.
 
-    Args:
-        models: One or two models on the same probe and the same layers.
-        chart_filters: Positions of the filters to draw scatter plots of, the most wanted first;
-            those that do not fit the page's size are left out.
+    ``chart_filters`` are positions of the filters to draw scatter plots of, the most wanted first;
+    those that do not fit the page's size are left out.
     """
     report = models[0].report
     budget = min(_CHART_BYTES * max(report.n_samples / 1000, 1), _MOST_CHART_BYTES)
@@ -61,8 +59,7 @@ def rank_filters(reports: Sequence[AnomalyReport]) -> tuple[list[int], int]:
     several reports on the same layers the best of a filter's places counts.
 
     Returns:
-        Positions of the filters among all filters of all layers in forward order, and how many of
-        them are flagged in at least one report.
+        Positions among all filters of all layers, and how many are flagged in at least one report.
     """
     scores = torch.stack([_scores(report) for report in reports]).amax(0)
     flagged = torch.stack([_concatenated(report, "is_anomaly") for report in reports]).any(0)

@@ -23,24 +23,14 @@ _LARGEST = 128
 
 @dataclass
 class Thumbnails:
-    """What there is to show of each sample of a probe; a method's argument is its place there.
+    """What is known of each sample of a probe; a method's argument is its place there."""
 
-    Attributes:
-        batches: The probe's batches, on the CPU.
-        indices: Each sample's index in its data set, where it has one.
-        mean: Mean of each channel that the images were normalised by, where known.
-        std: Standard deviation likewise.
-        class_names: Names of the classes, where known.
-        predictions: Class that the network gave each sample last, [N]; ``None`` where its outputs
-            are no logits.
-    """
-
-    batches: Sequence[Any]
-    indices: Sequence[int] | None = None
-    mean: Sequence[float] | None = None
+    batches: Sequence[Any]  # on the CPU
+    indices: Sequence[int] | None = None  # in the data set
+    mean: Sequence[float] | None = None  # of each channel, that images were normalised by
     std: Sequence[float] | None = None
     class_names: Sequence[str] | None = None
-    predictions: Tensor | None = None
+    predictions: Tensor | None = None  # class that the network gave each sample last, [N]
     _starts: list[int] = field(init=False, repr=False)
     _labels: list[Tensor | None] = field(init=False, repr=False)
     _in_unit_range: dict[int, bool] = field(init=False, repr=False, default_factory=dict)
@@ -116,8 +106,7 @@ class Thumbnails:
     def noting_predictions(self, forward: Callable[[Any], object]) -> Callable[[Any], object]:
         """Return a forward pass that also notes what the network predicts for the probe.
 
-        The predictions come from the outputs where these hold logits [N, classes]: as many columns
-        as there are class names, or more than the largest label.
+        Logits are outputs with as many columns as class names, or more than the largest label.
         """
         noted: dict[int, Tensor] = {}
         places = {id(batch): place for place, batch in enumerate(self.batches)}

@@ -12,19 +12,11 @@ const notableOnly = byId('notable-only');
 notableOnly.addEventListener('change', () => showFilters());
 byId('search').addEventListener('input', () => showFilters());
 
-// Every word of the search must occur in "layer channel"; a number must be the channel or part of the layer.
-function searchMatcher(text) {
-  const words = text.toLowerCase().split(/\s+/).filter(Boolean);
-  return (filter) => {
-    const layer = layerOf(first, filter).name.toLowerCase();
-    const channel = String(first.places[filter].channel);
-    return words.every((word) => layer.includes(word) || channel === word);
-  };
-}
-
 function showFilters() {
-  const matches = searchMatcher(byId('search').value);
   const { layer, sample } = state;
+  // Every word of the search must be in the layer's name, or be the channel.
+  const words = byId('search').value.toLowerCase().split(/\s+/).filter(Boolean);
+  const matches = (filter) => words.every((word) => layerOf(first, filter).name.toLowerCase().includes(word) || word === String(first.places[filter].channel));
   table.show(everyFilter.filter((filter) => matches(filter)
     && (!notableOnly.checked || isNotable(filter))
     && (layer === null || first.places[filter].layer === layer)
@@ -92,7 +84,7 @@ function filterDetail(run, filter, plot, ring) {
   });
   const shown = element('p', { class: 'numbers' }, ...numbers.map(([name, value]) => element('span', {}, `${name} `, element('b', {}, value))));
   if (!run.chartOf.has(filter)) return [shown, hint('This file holds the points of the anomaly filters at the run’s thresholds and of the next in rank, not of this filter. Run again with these thresholds or more --charts to see it.')];
-  return [shown, plot, element('p', { class: 'caption' }, PLOT_CAPTION), ...outlierCards(run, filter, limit(), ring)];
+  return [shown, plot, element('p', { class: 'caption' }, 'A point is an image; colour and shape tell the clusters apart, a ring marks the small ones. Hover to see the image, drag to move, scroll to zoom, double-click to reset.'), ...outlierCards(run, filter, limit(), ring)];
 }
 
 // What to add where filters are flagged whose images the file does not know.

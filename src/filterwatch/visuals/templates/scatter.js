@@ -4,8 +4,6 @@
 const CLUSTER_COLORS = ['#0072b2', '#e69f00', '#009e73', '#cc79a7', '#56b4e9', '#9b8b00'];
 const CLUSTER_SYMBOLS = ['circle', 'square', 'diamond', 'triangle-up', 'cross'];
 
-const PLOT_CAPTION = 'A point is an image; colour and shape tell the clusters apart, a ring marks the small ones. Hover to see the image, drag to move, scroll to zoom, double-click to reset.';
-
 // Draws into `plot`; onHover(sample or null, event) follows the pointer.
 function drawScatter(plot, run, filter, limit, onHover) {
   const sizes = sizesOf(run, filter);
@@ -53,12 +51,10 @@ function drawScatter(plot, run, filter, limit, onHover) {
   plot.on('plotly_unhover', () => onHover(null));
 }
 
-// Rings a sample, or none, from outside the plot.
+// Rings a sample, or none where it is null, from outside the plot.
 function ringSample(plot, run, filter, sample) {
-  const ring = () => {
-    const [xanchor, yanchor] = pointOf(run, filter, sample);
-    const line = { color: cssColor('--text'), width: 2.5 };
-    return { type: 'circle', xsizemode: 'pixel', ysizemode: 'pixel', xanchor, yanchor, x0: -11, x1: 11, y0: -11, y1: 11, line };
-  };
-  Plotly.relayout(plot, { shapes: sample === null ? [] : [ring()] });
+  const line = { color: cssColor('--text'), width: 2.5 };
+  const shapes = (sample === null ? [] : [pointOf(run, filter, sample)]).map(([xanchor, yanchor]) => (
+    { type: 'circle', xsizemode: 'pixel', ysizemode: 'pixel', xanchor, yanchor, x0: -11, x1: 11, y0: -11, y1: 11, line }));
+  Plotly.relayout(plot, { shapes });
 }

@@ -37,7 +37,7 @@ class Table {
     const first = this.page * this.pageSize;
     const shown = this.ordered.slice(first, first + this.pageSize);
     const total = this.ordered.length;
-    const empty = () => element('td', { class: 'empty', colspan: this.columns.length }, 'No filter fits. Clear the search, or loosen the thresholds.');
+    const empty = () => element('td', { class: 'hint', colspan: this.columns.length }, 'No filter fits. Clear the search, or loosen the thresholds.');
     fill(this.body, ...(total ? shown.map((row) => this.drawRow(row)) : [element('tr', {}, empty())]));
     this.place.textContent = total ? `${whole.format(first + 1)}–${whole.format(first + shown.length)} of ${whole.format(total)}` : 'none';
     this.previous.disabled = first === 0;
