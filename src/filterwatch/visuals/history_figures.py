@@ -146,7 +146,18 @@ def training_figure(
             if best is not None:
                 axes.axvline(best, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
         if best is not None:
-            _name_line(below, best)
+            # What the line is, on the side where there is room.
+            to_the_right = best <= sum(below.get_xlim()) / 2
+            below.text(
+                best,
+                0.97,
+                f" lowest validation loss: epoch {best} ",
+                transform=below.get_xaxis_transform(),
+                ha="left" if to_the_right else "right",
+                va="top",
+                fontsize=8,
+                bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1, "alpha": 0.8},
+            )
     return figure
 
 
@@ -183,21 +194,6 @@ def _draw_curves(axes: Axes, accuracy: Mapping[str, Curve], loss: Mapping[str, C
         handlelength=2.4,
         columnspacing=1.2,
         borderaxespad=0.2,
-    )
-
-
-def _name_line(axes: Axes, epoch: int) -> None:
-    """Write what the vertical line at an epoch is, on the side where there is room."""
-    to_the_right = epoch <= sum(axes.get_xlim()) / 2
-    axes.text(
-        epoch,
-        0.97,
-        f" lowest validation loss: epoch {epoch} ",
-        transform=axes.get_xaxis_transform(),
-        ha="left" if to_the_right else "right",
-        va="top",
-        fontsize=8,
-        bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1, "alpha": 0.8},
     )
 
 

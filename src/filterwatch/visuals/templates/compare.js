@@ -19,16 +19,12 @@ const table = new Table(byId('filter-table'), byId('pager'), [
   ...perRun('CH / mean', 'Calinski-Harabasz index over the layer’s mean', relativeCh, short),
 ], { onChoose: chooseFilter, pageSize: 10 });
 
-function showImages() {
-  const found = { turned: second, ceased: first };
+// Shows the images that filters isolate which are flagged in this run only.
+function showImages(status, run) {
+  const { ordered, unknown } = isolations(run, everyFilter.map((filter) => statusOf(filter) === status), limit());
   const card = ([sample, filters]) => imageCard(sample, element('div', {}, count(filters.length, 'filter')));
-  let unknown = 0;
-  for (const [status, run] of Object.entries(found)) {
-    const isolated = isolations(run, everyFilter.map((filter) => statusOf(filter) === status), limit());
-    fill(byId(`gallery-${status}`), isolated.ordered.length ? gallery(isolated.ordered, card, CARDS) : hint('None.'));
-    unknown += isolated.unknown;
-  }
-  byId('images-hint').textContent = `Most isolated first, with the number of filters that isolate the image.${unknownNote(unknown)}`;
+  fill(byId(`gallery-${status}`), ordered.length ? gallery(ordered, card, CARDS) : hint('None.'));
+  return unknown;
 }
 
 function showChanges() {
@@ -45,7 +41,8 @@ function showChanges() {
     tile(both, 'are anomalous in both'),
   );
   showVerdict(counts, `; ${turned} turned, ${ceased} ceased`);
-  showImages();
+  const unknown = showImages('turned', second) + showImages('ceased', first);
+  byId('images-hint').textContent = `Most isolated first, with the number of filters that isolate the image.${unknownNote(unknown)}`;
   const most = Math.max(...layers.map((layer) => layer.both + Math.max(layer.ceased, layer.turned)));
   drawLayers([
     numberColumn('Filters', null, (at) => first.layers[at].filters, whole.format),

@@ -14,12 +14,9 @@ class Table {
     fill(pager, this.previous, this.place, this.next);
   }
 
-  show(rows) {
+  // Sorts rows, by default those it has, and draws a page of them.
+  show(rows = this.rows) {
     this.rows = rows;
-    this.arrange();
-  }
-
-  arrange() {
     const { value } = this.columns[this.sort.at];
     const keys = new Map(this.rows.map((row) => [row, value(row)]));
     const sign = this.sort.descending ? -1 : 1;
@@ -34,9 +31,9 @@ class Table {
 
   draw() {
     this.heads.forEach((head, at) => head.setAttribute('aria-sort', at !== this.sort.at ? 'none' : this.sort.descending ? 'descending' : 'ascending'));
+    const total = this.ordered.length;
     const first = this.page * this.pageSize;
     const shown = this.ordered.slice(first, first + this.pageSize);
-    const total = this.ordered.length;
     const empty = () => element('td', { class: 'hint', colspan: this.columns.length }, 'No filter fits. Clear the search, or loosen the thresholds.');
     fill(this.body, ...(total ? shown.map((row) => this.drawRow(row)) : [element('tr', {}, empty())]));
     this.place.textContent = total ? `${whole.format(first + 1)}–${whole.format(first + shown.length)} of ${whole.format(total)}` : 'none';
@@ -53,7 +50,7 @@ class Table {
     const descending = this.sort.at === at ? !this.sort.descending : this.columns[at].kind !== 'name';
     this.sort = { at, descending };
     this.page = 0;
-    this.arrange();
+    this.show();
   }
 
   choose(row) {
