@@ -17,9 +17,9 @@ CRITERIA = {"small_cluster_size": 4, "small_cluster_ratio": 0.2, "ch_ratio": 1.0
 SETTINGS: dict[str, Any] = {"max_clusters": 14, "batch_size": 50, "seed": 0}
 KEYS = {
     "limit": "small_cluster_size",
-    "smallClusterRatio": "small_cluster_ratio",
-    "chRatio": "ch_ratio",
-    "activationRatio": "activation_ratio",
+    "small_cluster_ratio": "small_cluster_ratio",
+    "ch_ratio": "ch_ratio",
+    "activation_ratio": "activation_ratio",
 }
 
 

@@ -10,6 +10,7 @@ import torch
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 from shown import N_SAMPLES, report, shown_tiles, thumbnails
 
 from filterwatch.detection import AnomalyCriteria, AnomalyReport
@@ -27,12 +28,11 @@ def texts(figure: Figure) -> str:
 
 def scatters(figure: Figure) -> list[PathCollection]:
     found = [item for item in figure.axes[0].collections if isinstance(item, PathCollection)]
-    return [item for item in found if item.get_label() not in ("outliers", "numbers")]
+    return [item for item in found if item.get_label() != "outliers"]
 
 
-def numbered(figure: Figure) -> list[PathCollection]:
-    found = [item for item in figure.axes[0].collections if item.get_label() == "numbers"]
-    return [item for item in found if isinstance(item, PathCollection)]
+def numbered(figure: Figure) -> list[Annotation]:
+    return [item for item in figure.axes[0].texts if isinstance(item, Annotation)]
 
 
 def rings(figure: Figure) -> PathCollection:
@@ -120,11 +120,10 @@ def test_outlier_images_stand_beside_farthest_first() -> None:
     assert levels == [round(255 * sample / N_SAMPLES) for sample in (17, 4, 3)]
     assert "outliers, farthest first; label → prediction or ✓" in texts(figure)
     numbers = numbered(figure)
-    assert len(numbers) == 1
-    assert np.asarray(numbers[0].get_offsets()).tolist() == [[60.0, 0.0], [50.0, 0.0], [40.0, 0.0]]
+    assert [number.get_text() for number in numbers] == ["1", "2", "3"]
+    assert [list(number.xy) for number in numbers] == [[60.0, 0.0], [50.0, 0.0], [40.0, 0.0]]
     # Beside their points, on the side that is away from the others.
-    centres = [path.get_extents() for path in numbers[0].get_paths()]
-    assert [round((box.x0 + box.x1) / 2) for box in centres] == [9, 9, 9]
+    assert [round(number.xyann[0]) for number in numbers] == [9, 9, 9]
 
 
 def test_of_many_outliers_some_are_shown() -> None:

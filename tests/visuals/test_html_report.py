@@ -72,7 +72,7 @@ def test_a_slider_gives_the_count_of_the_detection(
         )
         assert shown_counts(report_page) == [found.count]
         counts.add(found.count)
-    assert len(counts) > 1 or key == "activationRatio"
+    assert len(counts) > 1 or key == "activation_ratio"
 
 
 def test_counts_agree_for_many_thresholds(report_page: WebDriver, analyses: list[Analysis]) -> None:
@@ -84,9 +84,9 @@ def test_counts_agree_for_many_thresholds(report_page: WebDriver, analyses: list
     ]
     tried = {
         "limit": [1, 2, 3, 7, 12, 40, 99],
-        "smallClusterRatio": sorted(fractions),  # where rounding decides
-        "chRatio": [0.0, 0.123, *relative, 1.7, 9.0],
-        "activationRatio": [0.0, 0.3, 0.77, 1.0, 1.5, 4.0],
+        "small_cluster_ratio": sorted(fractions),  # where rounding decides
+        "ch_ratio": [0.0, 0.123, *relative, 1.7, 9.0],
+        "activation_ratio": [0.0, 0.3, 0.77, 1.0, 1.5, 4.0],
     }
     counts = set()
     for key, values in tried.items():
@@ -103,7 +103,7 @@ def test_counts_agree_for_many_thresholds(report_page: WebDriver, analyses: list
 
 def test_a_criterion_can_be_switched_off(report_page: WebDriver, analyses: list[Analysis]) -> None:
     asked: dict[str, Any] = dict(CRITERIA)
-    for key in ("chRatio", "smallClusterRatio", "activationRatio"):
+    for key in ("ch_ratio", "small_cluster_ratio", "activation_ratio"):
         box = f".slider:has(#threshold-{key}) input[type='checkbox']"
         find(report_page, box).click()
         asked[KEYS[key]] = None
@@ -123,7 +123,7 @@ def test_nonsense_in_a_field_changes_nothing(
     report_page: WebDriver, analyses: list[Analysis]
 ) -> None:
     for value in ("-1", ""):
-        enter(report_page, "chRatio", value)
+        enter(report_page, "ch_ratio", value)
         assert shown_counts(report_page) == [analyses[0].report.count]
 
 
@@ -166,12 +166,9 @@ def test_searching_and_narrowing(report_page: WebDriver, analyses: list[Analysis
     assert "No filter fits" in find(report_page, "#filter-table").text
     search.clear()
     search.send_keys(" ")
-    find(report_page, "#flagged-only").click()
+    find(report_page, "#notable-only").click()
     assert texts(report_page, "#pager span")[0].endswith(f"of {report.count}")
-    find(report_page, "#flagged-only").click()
-    find(report_page, "#with-chart").click()
-    assert texts(report_page, "#pager span")[0].endswith(f"of {report.count + 10}")
-    find(report_page, "#with-chart").click()
+    find(report_page, "#notable-only").click()
     find(report_page, "#layer-table [data-layer='network.relu2'] button").click()
     assert texts(report_page, "#pager span") == ["1–25 of 64"]
     find(report_page, "#only .chip button").click()
@@ -233,7 +230,7 @@ def test_outliers_of_the_chosen_filter_are_listed_and_ringed(
     find(report_page, "#filter-table td.name button").click()
     heading = find(report_page, "#detail h3").text
     assert heading.startswith(f"{anomaly.layer} · channel {anomaly.channel}")
-    for button in report_page.find_elements("css selector", "#detail .outliers > p button"):
+    for button in report_page.find_elements("css selector", "#detail .gallery > button"):
         button.click()
     samples = report_page.execute_script(
         "return [...document.querySelectorAll('#detail .card')].map((card) => +card.dataset.sample)"

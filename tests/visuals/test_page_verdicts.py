@@ -28,7 +28,7 @@ MAX_CLUSTERS = 14
 DRIVER = """
 const runs = payload.runs.map(readRun);
 const verdicts = payload.asked.map((criteria) =>
-  runs.map((run) => Array.from(judge(run, thresholdsOf(criteria)).flagged)));
+  runs.map((run) => Array.from(judge(run, criteria).flagged)));
 """
 
 

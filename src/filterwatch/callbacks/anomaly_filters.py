@@ -53,7 +53,6 @@ from filterwatch.detection import (
 from filterwatch.visuals import (
     Gallery,
     Pictures,
-    check_pictures,
     chosen_pictures,
     probe_progress,
     send_text,
@@ -143,7 +142,6 @@ class AnomalyFilterCallback(Callback):
         check_flag("strict", strict)
         check_flag("print_summary", print_summary)
         check_probe(probe)
-        check_pictures(pictures)
         check_text("prefix", prefix, "what metric names begin with")
         self.probe_size = probe_size
         self.layers = layers

@@ -6,7 +6,7 @@ from filterwatch._lazy import lazy_names
 
 if TYPE_CHECKING:
     from filterwatch.visuals.drawing import render
-    from filterwatch.visuals.gallery import Gallery, Pictures, check_pictures, chosen_pictures
+    from filterwatch.visuals.gallery import Gallery, Pictures, chosen_pictures
     from filterwatch.visuals.loggers import send_text
     from filterwatch.visuals.page import write_page
     from filterwatch.visuals.page_numbers import PageModel
@@ -16,7 +16,7 @@ else:
     __getattr__, __dir__ = lazy_names(
         __name__,
         drawing=["render"],
-        gallery=["Gallery", "Pictures", "check_pictures", "chosen_pictures"],
+        gallery=["Gallery", "Pictures", "chosen_pictures"],
         loggers=["send_text"],
         page=["write_page"],
         page_numbers=["PageModel"],
@@ -29,7 +29,6 @@ __all__ = [
     "PageImages",
     "PageModel",
     "Pictures",
-    "check_pictures",
     "chosen_pictures",
     "probe_progress",
     "progress_bar",

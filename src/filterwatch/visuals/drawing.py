@@ -43,8 +43,6 @@ _STYLE: dict[str, Any] = {
     "text.hinting": "none",  # a fifth of the time that a figure takes
     "axes.edgecolor": FAINT,
     "axes.labelcolor": INK,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 10.0,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.formatter.limits": (-3, 4),
@@ -139,10 +137,7 @@ class Tiles(Artist):
 def _paint(
     renderer: RendererBase, graphics: object, pixels: Pixels, middle: float, bottom: float
 ) -> None:
-    """Paint pixels [h, w, 3 or 4] around a middle, above a lower edge, both in pixels."""
-    if pixels.shape[2] == 3:
-        opaque = np.full((*pixels.shape[:2], 1), 255, np.uint8)
-        pixels = np.concatenate([pixels, opaque], 2)
+    """Paint pixels [h, w, 4] around a middle, above a lower edge, both in pixels."""
     left = round(middle - pixels.shape[1] / 2)
     renderer.draw_image(graphics, left, round(bottom), pixels[::-1])  # type: ignore[arg-type]
 
@@ -153,7 +148,7 @@ def _scaled(image: Pixels, side: int) -> Pixels:
     scale = side / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     method = Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.BILINEAR
-    return np.asarray(Image.fromarray(image).resize(size, method))
+    return np.asarray(Image.fromarray(image).resize(size, method).convert("RGBA"))
 
 
 def _written(text: str) -> Pixels:

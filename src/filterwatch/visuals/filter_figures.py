@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from functools import cache
 
 from matplotlib.axes import Axes
-from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
-from matplotlib.path import Path
-from matplotlib.textpath import TextPath
-from matplotlib.transforms import Affine2D
 from torch import Tensor
 
 from filterwatch.detection import AnomalyFilter, AnomalyReport, LayerReport, small_clusters
 from filterwatch.visuals.drawing import (
     COLORS,
-    DPI,
     FAINT,
     GRID,
     INK,
@@ -175,8 +169,21 @@ def _draw_clusters(
         zorder=4,
         label="outliers",
     )
-    if numbered:
-        _draw_numbers(axes, points, numbered)
+    # Numbers stand beside their points, on the side away from the others, in typographic points.
+    outwards = points[numbered] - points.median(0).values
+    outwards = 9 * outwards / outwards.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    for number, sample in enumerate(numbered):
+        x, y = points[sample].tolist()
+        axes.annotate(
+            str(number + 1),
+            (x, y),
+            outwards[number].tolist(),
+            textcoords="offset points",
+            fontsize=7.5,
+            ha="center",
+            va="center",
+            zorder=5,
+        )
     axes.set_xlabel("first principal component", labelpad=2)
     axes.set_ylabel("second principal component", labelpad=1)
     axes.set_aspect("equal", adjustable="datalim")
@@ -184,34 +191,6 @@ def _draw_clusters(
     axes.locator_params(nbins=5)
     axes.grid(color=GRID, linewidth=0.6, zorder=0)
     axes.set_axisbelow(True)
-
-
-def _draw_numbers(axes: Axes, points: Tensor, numbered: list[int]) -> None:
-    """Write 1, 2, … beside points, on the side away from the others; texts would be slow."""
-    outwards = points[numbered] - points.median(0).values
-    outwards = 9 * outwards / outwards.norm(dim=1, keepdim=True).clamp(min=1e-12)
-    numbers = PathCollection(
-        [
-            _outline(str(number)).transformed(Affine2D().translate(*offset))
-            for number, offset in enumerate(outwards.tolist(), start=1)
-        ],
-        offsets=points[numbered].numpy(),
-        offset_transform=axes.transData,
-        facecolors=INK,
-        linewidths=0,
-        zorder=5,
-        label="numbers",
-    )
-    numbers.set_transform(Affine2D().scale(DPI / 72))
-    axes.add_collection(numbers, autolim=False)
-
-
-@cache
-def _outline(text: str) -> Path:
-    """Return a text's outline, in points, around its middle."""
-    path = TextPath((0, 0), text, size=7.5)
-    box = path.get_extents()
-    return path.transformed(Affine2D().translate(-(box.x0 + box.x1) / 2, -(box.y0 + box.y1) / 2))
 
 
 def _draw_outliers(figure: Figure, thumbnails: Thumbnails, shown: list[int], total: int) -> None:

@@ -53,15 +53,17 @@ class Pictures:
         check_integer("n_samples", self.n_samples, 0)
 
 
-def check_pictures(pictures: object) -> None:
-    """Raise unless the callback's argument ``pictures`` is one that `chosen_pictures` takes.
+def chosen_pictures(pictures: Pictures | bool | int) -> Pictures | None:
+    """Return what a callback's argument ``pictures`` stands for; ``None`` draws nothing.
 
     Raises:
         TypeError: If it has the wrong type.
         ValueError: If it is an integer below 1.
     """
-    if isinstance(pictures, bool | Pictures):
-        return
+    if isinstance(pictures, Pictures):
+        return pictures
+    if isinstance(pictures, bool):
+        return Pictures() if pictures else None
     if not isinstance(pictures, int):
         raise TypeError(
             f"pictures={pictures!r} says nothing about pictures: pass True or False, a number of "
@@ -72,13 +74,7 @@ def check_pictures(pictures: object) -> None:
             f"pictures={pictures} is no number of epochs between drawings: pass 1 or more, or "
             "False to draw nothing"
         )
-
-
-def chosen_pictures(pictures: Pictures | bool | int) -> Pictures | None:
-    """Return what a callback's argument ``pictures`` stands for; ``None`` draws nothing."""
-    if isinstance(pictures, bool):
-        return Pictures() if pictures else None
-    return pictures if isinstance(pictures, Pictures) else Pictures(every_n_epochs=pictures)
+    return Pictures(every_n_epochs=pictures)
 
 
 class Gallery:
@@ -92,12 +88,8 @@ class Gallery:
     - ``/training``: at the end of the fit, the count beside accuracy and loss.
 
     Methods that take a Trainer are called in every process; the first one draws. The callback has
-    its gallery as the attribute ``gallery``, by which those of one Trainer find each other.
-
-    Args:
-        pictures: What to draw; ``None`` for nothing.
-        metric: The name that the count is logged by, with its prefix.
-        failures: What becomes of an exception while drawing.
+    its gallery as the attribute ``gallery``, by which those of one Trainer find each other. The
+    count is logged by the name ``metric``.
     """
 
     def __init__(self, pictures: Pictures | None, metric: str, failures: Failures) -> None:
@@ -116,14 +108,7 @@ class Gallery:
     def start(
         self, trainer: Trainer, *, batches: list[Any], indices: list[int] | None, layers: list[str]
     ) -> None:
-        """Begin a fit.
-
-        Args:
-            trainer: The Trainer.
-            batches: The probe's batches, on the CPU.
-            indices: The samples' indices in their data set; ``None`` where it has none.
-            layers: Names of the watched layers.
-        """
+        """Begin a fit; batches and indices are as in `Thumbnails`, layers are the watched ones."""
         self._thumbnails = self._report = self._drawn_epoch = None
         if self.pictures is None or is_fast_dev_run(trainer):
             return
@@ -137,22 +122,19 @@ class Gallery:
         return forward if self._thumbnails is None else self._thumbnails.noting_predictions(forward)
 
     def end_epoch(self, trainer: Trainer, report: AnomalyReport | None, history: History) -> None:
-        """Note the epoch's curves, and draw the newest report if that is due.
-
-        Call it in ``on_train_epoch_end``.
-        """
+        """In ``on_train_epoch_end``: note the curves, and draw the newest report if that is due."""
         if self.pictures is None or self._thumbnails is None:
             return
         epoch = trainer.current_epoch
         self._step = scalar_step(trainer)
-        # Every process reads the metrics, because reading may synchronise.
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         own = [gallery.metric for gallery in _galleries(trainer)]
+        # Every process reads the metrics, because reading may synchronise.
+        metrics = trainer.callback_metrics.items()
         self.curves.add(
             epoch,
-            {name: metrics[name] for name in metrics if not any(part in name for part in own)},
+            {name: float(value) for name, value in metrics if not any(map(name.__contains__, own))},
         )
-        if trainer.is_global_zero and not self._has_layout:
+        if not self._has_layout:
             self._has_layout = True
             self._write_layout(trainer)
         if report is None or report is self._report:
@@ -163,20 +145,16 @@ class Gallery:
             self._draw(trainer, history)
 
     def finish(self, trainer: Trainer, history: History) -> None:
-        """Draw the last report and the whole fit; call it in ``on_train_end``."""
+        """In ``on_train_end``: draw the last report and the whole fit."""
         if self._report is not None:
             if not self._is_drawn:
                 self._draw(trainer, history)
-            if trainer.is_global_zero:
-                self._draw_training(trainer, history)
+            self._send(trainer, self._whole_fit(history), self._step)
         self._thumbnails = self._report = None
 
     def _draw(self, trainer: Trainer, history: History) -> None:
         self._drawn_epoch, self._is_drawn = trainer.current_epoch, True
-        if trainer.is_global_zero:
-            with self._failures.softly("draw"):
-                for name, figure in self._figures(history):
-                    self._send(trainer, name, figure, self._report_step)
+        self._send(trainer, self._figures(history), self._report_step)
 
     def _figures(self, history: History) -> Iterator[tuple[str, Figure]]:
         report, pictures, thumbnails = self._report, self.pictures, self._thumbnails
@@ -186,23 +164,24 @@ class Gallery:
         for place, anomaly in enumerate(most_anomalous(report, pictures.n_filters), start=1):
             yield f"clusters_{place}", filter_figure(report, anomaly, thumbnails)
         if pictures.n_samples and report.outlier_samples():
-            figure = isolated_samples_figure(report, thumbnails, pictures.n_samples)
-            yield "isolated_samples", figure
+            drawn = isolated_samples_figure(report, thumbnails, pictures.n_samples)
+            yield "isolated_samples", drawn
         yield "layers", layers_figure(history)
 
-    def _draw_training(self, trainer: Trainer, history: History) -> None:
-        with self._failures.softly("draw"):
-            figure = training_figure(history, self.curves.accuracy, self.curves.loss)
-            self._send(trainer, "training", figure, self._step)
+    def _whole_fit(self, history: History) -> Iterator[tuple[str, Figure]]:
+        yield "training", training_figure(history, self.curves.accuracy, self.curves.loss)
 
-    def _send(self, trainer: Trainer, name: str, figure: Figure, step: int) -> None:
-        send_picture(trainer, f"{self.metric}/{name}", render(figure), step)
+    def _send(self, trainer: Trainer, drawn: Iterator[tuple[str, Figure]], step: int) -> None:
+        if trainer.is_global_zero:
+            with self._failures.softly("draw"):
+                for name, figure in drawn:
+                    send_picture(trainer, f"{self.metric}/{name}", render(figure), step)
 
     def _write_layout(self, trainer: Trainer) -> None:
         """Write the layout of TensorBoard's custom scalars: one, for all callbacks of the fit."""
         galleries = _galleries(trainer)
-        layers = {gallery.metric: gallery.layers for gallery in galleries}
-        if galleries[:1] == [self]:
+        if trainer.is_global_zero and galleries[:1] == [self]:
+            layers = {gallery.metric: gallery.layers for gallery in galleries}
             with self._failures.softly("draw"):
                 send_layout(trainer, bool(self.curves.loss), bool(self.curves.accuracy), layers)
 

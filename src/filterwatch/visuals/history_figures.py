@@ -55,11 +55,10 @@ class Curves:
 
     def keep_before(self, epoch: int) -> None:
         """Forget an epoch and those after it."""
-        kept = {
-            name: [point for point in curve if point[0] < epoch]
-            for name, curve in self.by_metric.items()
-        }
-        self.by_metric = {name: curve for name, curve in kept.items() if curve}
+        for name, curve in list(self.by_metric.items()):
+            self.by_metric[name] = [point for point in curve if point[0] < epoch]
+            if not self.by_metric[name]:
+                del self.by_metric[name]
 
     def state_dict(self) -> dict[str, Any]:
         """Return the curves for a checkpoint; nothing where there are none."""
@@ -68,10 +67,8 @@ class Curves:
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned; what is missing there starts anew."""
-        self.by_metric = {
-            name: [(epoch, value) for epoch, value in curve]
-            for name, curve in state_dict.get("curves", {}).items()
-        }
+        curves = state_dict.get("curves", {})
+        self.by_metric = {name: list(map(tuple, curve)) for name, curve in curves.items()}
 
 
 def layers_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
@@ -88,10 +85,8 @@ def layers_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
         width, height = figure.get_size_inches()
         draw_heading(figure, "Anomaly filters by layer and epoch", "")
         left = 0.3 + 0.07 * max(map(len, names))
-        bottom = 0.55
-        axes = figure.add_axes(
-            (left / width, bottom / height, (7.75 - left) / width, rows / height)
-        )
+        bottom, tall = 0.55 / height, rows / height
+        axes = figure.add_axes((left / width, bottom, (7.75 - left) / width, tall))
         image = axes.imshow(
             counts,
             aspect="auto",
@@ -112,7 +107,7 @@ def layers_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
         axes.set_xlabel("epoch")
         axes.tick_params(length=2)
         axes.spines[:].set_visible(False)
-        scale = figure.add_axes((7.9 / width, bottom / height, 0.14 / width, rows / height))
+        scale = figure.add_axes((7.9 / width, bottom, 0.14 / width, tall))
         bar = figure.colorbar(image, cax=scale, ticks=MaxNLocator(5, integer=True))
         bar.outline.set_visible(False)
     return figure
@@ -137,7 +132,13 @@ def training_figure(
             below = figure.subplots()
             figure.subplots_adjust(left=0.08, right=0.92, bottom=0.16, top=0.84)
             draw_heading(figure, "Anomaly filters", "")
-        _draw_counts(below, history)
+        epochs, counts = ([entry[key] for entry in history] for key in ("epoch", "count"))
+        below.plot(epochs, counts, color=COLORS[5], marker="^", markersize=3.5, linewidth=1.6)
+        below.set_ylim(bottom=0)
+        below.set_ylabel("anomaly filters")
+        below.set_xlabel("epoch")
+        for axis in (below.xaxis, below.yaxis):
+            axis.set_major_locator(MaxNLocator(integer=True))
         best = _lowest_validation_loss(loss)
         for axes in figure.axes:
             axes.grid(axis="x", color=GRID, linewidth=0.6)
@@ -145,24 +146,19 @@ def training_figure(
             if best is not None:
                 axes.axvline(best, color=INK, linewidth=0.9, linestyle=(0, (4, 3)))
         if best is not None:
-            _name_line(below, best)
+            # What the line is, on the side where there is room.
+            to_the_right = best <= sum(below.get_xlim()) / 2
+            below.text(
+                best,
+                0.97,
+                f" lowest validation loss: epoch {best} ",
+                transform=below.get_xaxis_transform(),
+                ha="left" if to_the_right else "right",
+                va="top",
+                fontsize=8,
+                bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1, "alpha": 0.8},
+            )
     return figure
-
-
-def _draw_counts(axes: Axes, history: Sequence[Mapping[str, Any]]) -> None:
-    axes.plot(
-        [entry["epoch"] for entry in history],
-        [entry["count"] for entry in history],
-        color=COLORS[5],
-        marker="^",
-        markersize=3.5,
-        linewidth=1.6,
-    )
-    axes.set_ylim(bottom=0)
-    axes.set_ylabel("anomaly filters")
-    axes.set_xlabel("epoch")
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _draw_curves(axes: Axes, accuracy: Mapping[str, Curve], loss: Mapping[str, Curve]) -> None:
@@ -198,21 +194,6 @@ def _draw_curves(axes: Axes, accuracy: Mapping[str, Curve], loss: Mapping[str, C
         handlelength=2.4,
         columnspacing=1.2,
         borderaxespad=0.2,
-    )
-
-
-def _name_line(axes: Axes, epoch: int) -> None:
-    """Write what the vertical line at an epoch is, on the side where there is room."""
-    to_the_right = epoch <= sum(axes.get_xlim()) / 2
-    axes.text(
-        epoch,
-        0.97,
-        f" lowest validation loss: epoch {epoch} ",
-        transform=axes.get_xaxis_transform(),
-        ha="left" if to_the_right else "right",
-        va="top",
-        fontsize=8,
-        bbox={"facecolor": PAPER, "edgecolor": "none", "pad": 1, "alpha": 0.8},
     )
 
 

@@ -8,14 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import (
-    CSVLogger,
-    Logger,
-    MLFlowLogger,
-    TensorBoardLogger,
-    WandbLogger,
-)
+from lightning.pytorch import Trainer, loggers
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from PIL import Image
 
 from filterwatch._compat import scalar_step
@@ -28,16 +22,10 @@ _LINES = 7
 
 
 def send_picture(trainer: Trainer, name: str, pixels: Pixels, step: int) -> None:
-    """Give a picture to every logger that takes images; without one, write it as a PNG file.
+    """Give a picture [H, W, 3] to every logger that takes images; else write it as a PNG file.
 
     Call it in the first process alone. TensorBoard, Weights & Biases and MLflow take images. A
-    file goes to the log directory, into a folder for the step.
-
-    Args:
-        trainer: The Trainer.
-        name: The picture's name; a "/" in it groups pictures.
-        pixels: [H, W, 3].
-        step: That of the scalars of the same epoch.
+    file goes to the log directory, into a folder for the step; a "/" in names groups pictures.
     """
     taken = [_give(logger, name, pixels, step) for logger in trainer.loggers]
     if not any(taken):
@@ -59,7 +47,7 @@ def send_layout(
 
 
 def scalar_layout(loss: bool, accuracy: bool, layers: Mapping[str, Sequence[str]]) -> Layout:
-    """Return the layout of TensorBoard's page of custom scalars.
+    """Return the layout of TensorBoard's page of custom scalars, as ``SummaryWriter`` takes it.
 
     Loss, accuracy and the number of anomaly filters stand on one dashboard, the numbers of single
     layers on another, a few layers a chart.
@@ -70,7 +58,7 @@ def scalar_layout(loss: bool, accuracy: bool, layers: Mapping[str, Sequence[str]
         layers: Names of the watched layers, by the name of the metric that counts in all of them.
 
     Returns:
-        Dashboard to chart to kind and tags (regular expressions), as ``SummaryWriter`` takes it.
+        Dashboard to chart to kind and tags, which are regular expressions.
     """
     # An epoch's values, not those of steps; also of metrics that are logged later on.
     others = "(?i)(?!.*_step$)" + "".join(f"(?!{re.escape(metric)})" for metric in layers)
@@ -117,9 +105,9 @@ def _give(logger: Logger, name: str, pixels: Pixels, step: int) -> bool:
     """Give a picture to a logger; return whether it takes pictures."""
     if isinstance(logger, TensorBoardLogger):
         logger.experiment.add_image(name, pixels, step, dataformats="HWC")
-    elif isinstance(logger, WandbLogger):
+    elif isinstance(logger, loggers.WandbLogger):
         logger.log_image(name, [pixels], step=step)
-    elif isinstance(logger, MLFlowLogger):
+    elif isinstance(logger, loggers.MLFlowLogger):
         # What MLflow allows; Lightning makes the names of metrics the same way.
         key = re.sub(r"[^a-zA-Z0-9_/. -]+", "", name)
         logger.experiment.log_image(logger.run_id, pixels, key=key, step=step)

@@ -49,14 +49,9 @@ def write_page(
         ValueError: If a report was kept without its points.
     """
     ranked, n_flagged = rank_filters([model.report for model in models])
-    payload = page_numbers(models, ranked[: n_flagged + max(n_charts, 0)]) | {
-        "probe": {
-            "files": images.files,
-            "labels": images.labels,
-            "class_names": images.class_names,
-        },
-        "sprite": asdict(sprite_sheet(images)),
-    }
+    probe = {key: getattr(images, key) for key in ("files", "labels", "class_names")}
+    payload = page_numbers(models, ranked[: n_flagged + max(n_charts, 0)])
+    payload |= {"probe": probe, "sprite": asdict(sprite_sheet(images))}
     page = _render(len(models) > 1, payload, facts, title=title, subject=subject)
     Path(path).write_text(page, encoding="utf-8")
 
@@ -89,10 +84,7 @@ def _render(
 
 
 def embed_json(data: Any) -> str:
-    """Return data as JSON that is safe inside a ``<script>`` element.
-
-    ``<``, ``>`` and ``&`` are written as escapes, so that no text in the data can end the element.
-    """
+    """Return data as JSON that no text in it can end a ``<script>`` element with."""
     text = json.dumps(data, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from filterwatch.detection import AnomalyCriteria, AnomalyReport, flag_anomalies
+from filterwatch.detection import AnomalyCriteria, AnomalyReport
 
 # What all scatter plots of a page may take for a probe of up to 1,000 images; in proportion for
 # larger ones, up to the second figure. Beside them come plotly.js (4.8 MB) and the thumbnails.
@@ -35,12 +35,10 @@ class PageModel:
 
 
 def page_numbers(models: Sequence[PageModel], chart_filters: Sequence[int]) -> dict[str, Any]:
-    """Return what a page computes with, as plain data.
+    """Return what a page of one or two models computes with, as plain data.
 
-    Args:
-        models: One or two models on the same probe and the same layers.
-        chart_filters: Positions of the filters to draw scatter plots of, the most wanted first;
-            those that do not fit the page's size are left out.
+    ``chart_filters`` are positions of the filters to draw scatter plots of, the most wanted first;
+    those that do not fit the page's size are left out.
     """
     report = models[0].report
     budget = min(_CHART_BYTES * max(report.n_samples / 1000, 1), _MOST_CHART_BYTES)
@@ -61,32 +59,27 @@ def rank_filters(reports: Sequence[AnomalyReport]) -> tuple[list[int], int]:
     several reports on the same layers the best of a filter's places counts.
 
     Returns:
-        Positions of the filters among all filters of all layers in forward order, and how many of
-        them are flagged in at least one report.
+        Positions among all filters of all layers, and how many are flagged in at least one report.
     """
     scores = torch.stack([_scores(report) for report in reports]).amax(0)
     flagged = torch.stack([_concatenated(report, "is_anomaly") for report in reports]).any(0)
-    order = scores.argsort(descending=True, stable=True)
-    order = torch.cat([order[flagged[order]], order[~flagged[order]]])
+    order = (scores + 4 * flagged).argsort(descending=True, stable=True)
     return order[scores[order] > -torch.inf].tolist(), int(flagged.sum())
 
 
 def _scores(report: AnomalyReport) -> Tensor:
     """Return the number of criteria met, plus a share below 1 for the relative CH index."""
     limit, criteria = report.small_cluster_limit, report.criteria
+    each_alone = (
+        AnomalyCriteria(limit, criteria.small_cluster_ratio, None, None),
+        AnomalyCriteria(limit, None, criteria.ch_ratio, None),
+        AnomalyCriteria(limit, None, None, criteria.activation_ratio),
+    )
     scores = []
     for layer in report.layers.values():
         relative = layer.ch_index / max(layer.mean_ch_index, 1e-300)
-        score = relative / (1 + relative)
-        for alone in (
-            AnomalyCriteria(limit, criteria.small_cluster_ratio, None, None),
-            AnomalyCriteria(limit, None, criteria.ch_ratio, None),
-            AnomalyCriteria(limit, None, None, criteria.activation_ratio),
-        ):
-            score = score + flag_anomalies(
-                layer.cluster_sizes, layer.ch_index, layer.activation, limit=limit, criteria=alone
-            )
-        scores.append(score.nan_to_num(nan=-torch.inf))
+        met = sum(layer.flags(alone, limit) for alone in each_alone)
+        scores.append((relative / (1 + relative) + met).nan_to_num(nan=-torch.inf))
     return torch.cat(scores)
 
 
@@ -142,40 +135,35 @@ def _max_clusters(report: AnomalyReport) -> int:
 def _sources(report: AnomalyReport) -> dict[str, Any]:
     """Return the convolution filter behind each map, as positions in a list of modules."""
     modules: dict[str, int] = {}
-    pairs = []
-    for layer in report.layers.values():
-        for source in layer.sources:
-            if source is None:
-                pairs.append((-1, -1))
-            else:
-                pairs.append((modules.setdefault(source[0], len(modules)), source[1]))
+    pairs = [
+        (-1, -1) if source is None else (modules.setdefault(source[0], len(modules)), source[1])
+        for layer in report.layers.values()
+        for source in layer.sources
+    ]
     return {"modules": list(modules), "sources": pack(torch.tensor(pairs), "<i4")}
 
 
 def _charts(report: AnomalyReport, chart_filters: list[int]) -> dict[str, Any]:
     """Return points and labels of some filters; coordinates as steps between two bounds."""
-    places = [
-        (layer, channel)
-        for layer in report.layers.values()
-        for channel in range(len(layer.ch_index))
-    ]
+    if not chart_filters:
+        return {"filters": [], "bounds": [], "points": None, "labels": None}
+    layers = report.layers.values()
+    places = [(layer, channel) for layer in layers for channel in range(len(layer.ch_index))]
     points, labels = [], []
-    for layer, channel in (places[filter_] for filter_ in chart_filters):
+    for layer, channel in (places[position] for position in chart_filters):
         if layer.points is None or layer.labels is None:
             raise ValueError("the report was kept without its points: detect again to draw them")
         points.append(layer.points[channel].double())
         labels.append(layer.labels[channel])
-    if not points:
-        return {"filters": [], "bounds": [], "points": None, "labels": None}
     together = torch.stack(points)  # [filters, N, 2]
     low, high = together.amin(1), together.amax(1)
     extent = (high - low).where(high > low, 1.0)
     steps = ((together - low[:, None]) / extent[:, None] * _COORDINATE_STEPS).round()
-    # A dead filter's labels are -1; the page knows dead filters by their index.
     return {
         "filters": chart_filters,
         "bounds": torch.cat([low, low + extent], 1).tolist(),  # x0, y0, x1, y1
         "points": pack(steps, "<u2"),
+        # A dead filter's labels are -1; the page knows dead filters by their index.
         "labels": pack(
             torch.stack(labels).clamp(min=0), "<u1" if _max_clusters(report) <= 256 else "<u2"
         ),

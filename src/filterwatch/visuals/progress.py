@@ -11,13 +11,14 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from functools import partial
 
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import RichProgressBar, TQDMProgressBar
 from lightning.pytorch.callbacks.progress.tqdm_progress import Tqdm
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from filterwatch.detection import ProgressCallback
 
@@ -28,53 +29,41 @@ _PAUSE = 0.1
 
 # Shows a text, and what is done out of how much, in a line that is there while a context lasts.
 Show = Callable[[str, int, int], None]
-Line = AbstractContextManager[Show]
+OpenLine = Callable[[], AbstractContextManager[Show]]
 
 
-@contextmanager
-def progress_bar(title: str, console: Console | None = None) -> Iterator[ProgressCallback]:
+def progress_bar(
+    title: str, console: Console | None = None
+) -> AbstractContextManager[ProgressCallback]:
     """Show a bar of our own while the context lasts.
 
     Args:
         title: What is being worked on.
         console: Where to; standard error by default.
 
-    Yields:
-        What `detect_anomaly_filters` takes as ``on_progress``.
+    Returns:
+        A context of what `detect_anomaly_filters` takes as ``on_progress``.
     """
-    shown_on = Console(stderr=True) if console is None else console
-    watched = shown_on.is_terminal and not _in_ci()
-    with _delayed((lambda: _own_line(shown_on)) if watched else None, title) as on_progress:
-        yield on_progress
+    console = Console(stderr=True) if console is None else console
+    open_line = partial(_rich_line, Progress(console=console, transient=True))
+    return _delayed(open_line if console.is_terminal else None, title)
 
 
-@contextmanager
-def probe_progress(trainer: Trainer) -> Iterator[ProgressCallback]:
+def probe_progress(trainer: Trainer) -> AbstractContextManager[ProgressCallback]:
     """Show a line in the Trainer's progress bar while the context lasts; see `progress_bar`."""
-    with _delayed(_line_of(trainer), "probe") as on_progress:
-        yield on_progress
-
-
-def _in_ci() -> bool:
-    return bool(os.environ.get("CI"))
-
-
-def _line_of(trainer: Trainer) -> Callable[[], Line] | None:
     bar = trainer.progress_bar_callback
-    if _in_ci() or not trainer.is_global_zero:
-        return None
+    open_line: OpenLine | None = None
     if isinstance(bar, RichProgressBar) and bar.is_enabled and bar.progress is not None:
-        progress: Progress = bar.progress
-        return (lambda: _rich_line(progress)) if progress.console.is_terminal else None
-    if isinstance(bar, TQDMProgressBar) and bar.is_enabled and sys.stdout.isatty():
+        if bar.progress.console.is_terminal:
+            open_line = partial(_rich_line, bar.progress)
+    elif isinstance(bar, TQDMProgressBar) and bar.is_enabled and sys.stdout.isatty():
         # Below the bar of training, where that of validation was.
-        position = 2 * bar.process_position + 1
-        return lambda: _tqdm_line(position)
-    return None
+        open_line = partial(_tqdm_line, 2 * bar.process_position + 1)
+    return _delayed(open_line, "probe")
 
 
 @contextmanager
-def _delayed(open_line: Callable[[], Line] | None, title: str) -> Iterator[ProgressCallback]:
+def _delayed(open_line: OpenLine | None, title: str) -> Iterator[ProgressCallback]:
     """Open a line at the first news after `DELAY`; ``None`` for one that is never shown."""
     started = time.monotonic()
     show: Show | None = None
@@ -83,7 +72,7 @@ def _delayed(open_line: Callable[[], Line] | None, title: str) -> Iterator[Progr
     def on_progress(step: str, layer: str, done: int, total: int) -> None:
         nonlocal show, shown, shown_at
         now, text = time.monotonic(), f"{title}: {step}, {layer}"
-        if open_line is None or now - started < DELAY:
+        if open_line is None or os.environ.get("CI") or now - started < DELAY:
             return
         if show is None:
             show = opened.enter_context(open_line())
@@ -96,32 +85,18 @@ def _delayed(open_line: Callable[[], Line] | None, title: str) -> Iterator[Progr
 
 
 @contextmanager
-def _own_line(console: Console) -> Iterator[Show]:
-    with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    ) as progress:
-        yield _shown_by(progress, progress.add_task(""))
-
-
-@contextmanager
 def _rich_line(progress: Progress) -> Iterator[Show]:
+    """Open a line in a display that is running, or in one that runs for this line."""
     task = progress.add_task("")
-    try:
-        yield _shown_by(progress, task)
-    finally:
-        progress.remove_task(task)
-        progress.refresh()
-
-
-def _shown_by(progress: Progress, task: TaskID) -> Show:
-    return lambda text, done, total: progress.update(
-        task, description=escape(text), completed=done, total=total, refresh=True
-    )
+    with ExitStack() as closing:
+        if progress.live.is_started:
+            closing.callback(progress.refresh)  # the last one added comes first
+            closing.callback(progress.remove_task, task)
+        else:
+            closing.enter_context(progress)
+        yield lambda text, done, total: progress.update(
+            task, description=escape(text), completed=done, total=total, refresh=True
+        )
 
 
 @contextmanager
@@ -135,9 +110,7 @@ def _tqdm_line(position: int) -> Iterator[Show]:
     ) as bar:
 
         def show(text: str, done: int, total: int) -> None:
-            bar.total = total
-            bar.n = done
-            bar.set_description_str(text, refresh=False)
-            bar.refresh()
+            bar.total, bar.n = total, done
+            bar.set_description_str(text)
 
         yield show

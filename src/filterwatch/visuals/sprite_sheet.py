@@ -7,9 +7,7 @@ import io
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -51,19 +49,15 @@ def sprite_sheet(images: PageImages) -> SpriteSheet:
     """
     n_images = len(images.files)
     columns = math.ceil(math.sqrt(n_images))
-    side = math.ceil(min(images.side, _side_that_fits(n_images)) / _BLOCK) * _BLOCK
-    side = max(_BLOCK, min(side, _LARGEST_SHEET // columns))
+    blocks = math.ceil(min(images.side, _side_that_fits(n_images)) / _BLOCK)
+    blocks = max(1, min(blocks, _LARGEST_SHEET // columns // _BLOCK))
     budget = _SHEET_BYTES * max(n_images / 1000, 1)
-    while True:
-        sheet = Image.fromarray(_drawn(images, side, columns))
-        for quality in _QUALITIES:
-            encoded = _encoded(sheet, quality)
-            if len(encoded) <= budget:
-                break
-        if len(encoded) <= budget or side <= _BLOCK:
-            uri = f"data:image/webp;base64,{encoded}"
-            return SpriteSheet(uri, side, columns, math.ceil(n_images / columns))
-        side = max(_BLOCK, side - _BLOCK)
+    for side in range(blocks * _BLOCK, 0, -_BLOCK):
+        encoded = _encoded(_drawn(images, side, columns), budget)
+        if len(encoded) <= budget:
+            break
+    uri = f"data:image/webp;base64,{encoded}"
+    return SpriteSheet(uri, side, columns, math.ceil(n_images / columns))
 
 
 def _side_that_fits(n_images: int) -> int:
@@ -71,18 +65,22 @@ def _side_that_fits(n_images: int) -> int:
     return 64 if n_images <= 2000 else 48 if n_images <= 5000 else 32
 
 
-def _drawn(images: PageImages, side: int, columns: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _drawn(images: PageImages, side: int, columns: int) -> Image.Image:
     n_images = len(images.files)
-    sheet = np.zeros((math.ceil(n_images / columns) * side, columns * side, 3), np.uint8)
-    for rows in torch.arange(n_images).split(_AT_ONCE):
-        cells = images.thumbnails(rows, side).expand(-1, 3, -1, -1).permute(0, 2, 3, 1).numpy()
-        for position, pixels in zip(rows.tolist(), cells, strict=True):
-            top, left = position // columns * side, position % columns * side
-            sheet[top : top + side, left : left + side] = pixels
-    return sheet
+    n_rows = math.ceil(n_images / columns)
+    cells = torch.zeros(n_rows * columns, 3, side, side, dtype=torch.uint8)
+    for some in torch.arange(n_images).split(_AT_ONCE):
+        cells[some] = images.thumbnails(some, side)
+    lines = cells.view(n_rows, columns, 3, side, side).permute(0, 3, 1, 4, 2)
+    return Image.fromarray(lines.reshape(n_rows * side, columns * side, 3).numpy())
 
 
-def _encoded(sheet: Image.Image, quality: int) -> str:
-    buffer = io.BytesIO()
-    sheet.save(buffer, "WEBP", quality=quality, method=4)
-    return base64.b64encode(buffer.getvalue()).decode("ascii")
+def _encoded(sheet: Image.Image, budget: float) -> str:
+    """Return the picture in the first quality that keeps within a budget, else in the last."""
+    for quality in _QUALITIES:
+        buffer = io.BytesIO()
+        sheet.save(buffer, "WEBP", quality=quality, method=4)
+        encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
+        if len(encoded) <= budget:
+            break
+    return encoded

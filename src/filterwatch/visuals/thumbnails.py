@@ -23,24 +23,14 @@ _LARGEST = 128
 
 @dataclass
 class Thumbnails:
-    """What there is to show of each sample of a probe; a method's argument is its place there.
+    """What is known of each sample of a probe; a method's argument is its place there."""
 
-    Attributes:
-        batches: The probe's batches, on the CPU.
-        indices: Each sample's index in its data set, where it has one.
-        mean: Mean of each channel that the images were normalised by, where known.
-        std: Standard deviation likewise.
-        class_names: Names of the classes, where known.
-        predictions: Class that the network gave each sample last, [N]; ``None`` where its outputs
-            are no logits.
-    """
-
-    batches: Sequence[Any]
-    indices: Sequence[int] | None = None
-    mean: Sequence[float] | None = None
+    batches: Sequence[Any]  # on the CPU
+    indices: Sequence[int] | None = None  # in the data set
+    mean: Sequence[float] | None = None  # of each channel, that images were normalised by
     std: Sequence[float] | None = None
     class_names: Sequence[str] | None = None
-    predictions: Tensor | None = None
+    predictions: Tensor | None = None  # class that the network gave each sample last, [N]
     _starts: list[int] = field(init=False, repr=False)
     _labels: list[Tensor | None] = field(init=False, repr=False)
     _in_unit_range: dict[int, bool] = field(init=False, repr=False, default_factory=dict)
@@ -72,11 +62,15 @@ class Thumbnails:
         at = bisect_right(self._starts, sample) - 1
         images = find_images(self.batches[at])
         if at not in self._in_unit_range:  # if normalised, the first decides
-            self._in_unit_range[at] = all(map(_is_in_unit_range, images))
+            ranges = map(torch.aminmax, images)
+            self._in_unit_range[at] = all(low >= 0 and high <= 1 for low, high in ranges)
         image = _shrunk(images[sample - self._starts[at]])
-        if self._in_unit_range[at]:
-            return _pixels(image)  # it was never normalised
-        return _pixels(_denormalised(image, self.mean, self.std))
+        if not self._in_unit_range[at]:  # else it was never normalised
+            image = _denormalised(image, self.mean, self.std)
+        if len(image) != 3:
+            image = image.mean(0, keepdim=True).expand(3, -1, -1)
+        levels = image.nan_to_num().clamp(0, 1).mul(255).round().byte()
+        return levels.permute(1, 2, 0).numpy()
 
     def name(self, sample: int) -> str:
         """Return what to find a sample by: its index in its data set, else in the probe."""
@@ -112,16 +106,14 @@ class Thumbnails:
     def noting_predictions(self, forward: Callable[[Any], object]) -> Callable[[Any], object]:
         """Return a forward pass that also notes what the network predicts for the probe.
 
-        The predictions come from the outputs where these hold logits [N, classes]: as many columns
-        as there are class names, or more than the largest label.
+        Logits are outputs with as many columns as class names, or more than the largest label.
         """
         noted: dict[int, Tensor] = {}
         places = {id(batch): place for place, batch in enumerate(self.batches)}
 
         def observed(batch: Any) -> object:
             outputs = forward(batch)
-            place = places.get(id(batch))
-            logits = find_logits(outputs)
+            place, logits = places.get(id(batch)), find_logits(outputs)
             if place is not None and logits is not None and self._are_logits(logits, place):
                 noted[place] = logits.argmax(1)
             if len(noted) == len(places):
@@ -146,11 +138,6 @@ class Thumbnails:
         return self.class_names[number] if known and self.class_names else str(number)
 
 
-def _is_in_unit_range(image: Tensor) -> bool:
-    lowest, highest = torch.aminmax(image)
-    return bool(lowest >= 0) and bool(highest <= 1)
-
-
 def _shrunk(image: Tensor) -> Tensor:
     """Bring an image [C, H, W] to the size of a thumbnail, if it is larger."""
     image = image.detach().float()
@@ -170,14 +157,6 @@ def _denormalised(
         return image * scale + offset
     image = image - image.min()
     return image / image.max().clamp(min=1e-12)
-
-
-def _pixels(image: Tensor) -> Pixels:
-    """Return an image [C, H, W] of values from 0 to 1 as pixels in colour."""
-    if len(image) != 3:
-        image = image.mean(0, keepdim=True).expand(3, -1, -1)
-    levels = image.nan_to_num().clamp(0, 1).mul(255).round().byte()
-    return levels.permute(1, 2, 0).numpy()
 
 
 def _numbers(values: object) -> list[float] | None:

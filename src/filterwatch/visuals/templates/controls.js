@@ -5,60 +5,49 @@ function sliderSpecs(criteria) {
   const most = Math.max(1, Math.min(n - 1, Math.max(Math.ceil(n / 10), 2 * criteria.limit)));
   const upTo = (value, usual) => Math.max(usual, 2 * (value ?? 0));
   return [
-    { key: 'limit', name: 'λ  small cluster', min: 1, max: most, step: 1, usual: criteria.limit, meaning: (value) => `A cluster of at most ${count(value, 'image', 'images')} (${percent(value / n)} of the probe) is small.` },
-    { key: 'smallClusterRatio', name: 'α  unbalanced', min: 0, max: upTo(criteria.small_cluster_ratio, 1), step: 0.01, usual: 0.2, meaning: (value) => `More than ${percent(value)} of the filter’s clusters are small.`, criterion: 0 },
-    { key: 'chRatio', name: 'β  separated', min: 0, max: upTo(criteria.ch_ratio, 5), step: 0.05, usual: 1, meaning: (value) => `Its Calinski-Harabasz index exceeds ${value} times the layer’s mean.`, criterion: 1 },
-    { key: 'activationRatio', name: 'θ  active', min: 0, max: upTo(criteria.activation_ratio, 3), step: 0.05, usual: 0.2, meaning: (value) => `Its mean activation is at least ${value} times the layer’s mean.`, criterion: 2 },
+    { key: 'limit', name: 'λ  small cluster', min: 1, max: most, step: 1, usual: criteria.limit, meaning: (value) => `A cluster of at most ${count(value, 'image')} (${percent(value / n)} of the probe) is small.` },
+    { key: 'small_cluster_ratio', name: 'α  unbalanced', min: 0, max: upTo(criteria.small_cluster_ratio, 1), step: 0.01, usual: 0.2, meaning: (value) => `More than ${percent(value)} of the filter’s clusters are small.` },
+    { key: 'ch_ratio', name: 'β  separated', min: 0, max: upTo(criteria.ch_ratio, 5), step: 0.05, usual: 1, meaning: (value) => `Its Calinski-Harabasz index exceeds ${value} times the layer’s mean.` },
+    { key: 'activation_ratio', name: 'θ  active', min: 0, max: upTo(criteria.activation_ratio, 3), step: 0.05, usual: 0.2, meaning: (value) => `Its mean activation is at least ${value} times the layer’s mean.` },
   ];
 }
 
-// Keeps `thresholds` as the sliders say, and calls onChange when one moves.
+// Keeps `thresholds` as the sliders say, and calls onChange when one moves. A criterion that is
+// switched off has a threshold of null; λ belongs to no criterion alone.
 class Sliders {
   constructor(container, criteria, onChange) {
-    this.start = thresholdsOf(criteria);
-    this.thresholds = { ...this.start };
-    this.onChange = onChange;
-    this.parts = sliderSpecs(criteria).map((spec) => this.build(container, spec));
-    byId('reset').addEventListener('click', () => {
-      Object.assign(this.thresholds, this.start);
-      this.refresh();
-      onChange();
-    });
+    Object.assign(this, { thresholds: { ...criteria }, onChange });
+    this.parts = sliderSpecs(criteria).map((spec) => this.build(spec));
+    fill(container, ...this.parts.map(({ box }) => box));
+    byId('reset').addEventListener('click', () => this.set(criteria));
     this.refresh();
   }
 
-  build(container, spec) {
-    const id = `threshold-${spec.key}`;
-    const set = (text) => {
-      const value = spec.key === 'limit' ? Math.round(Number(text)) : Number(text);
-      if (text === '' || !Number.isFinite(value) || value < spec.min) return;
-      this.thresholds[spec.key] = spec.key === 'limit' ? Math.min(value, payload.n_samples - 1) : value;
-      this.refresh();
-      this.onChange();
+  set(thresholds) {
+    Object.assign(this.thresholds, thresholds);
+    this.refresh();
+    this.onChange();
+  }
+
+  build(spec) {
+    const { key, name, min, max, step, usual } = spec;
+    const isSize = key === 'limit';
+    const enter = ({ target: { value: text } }) => {
+      const value = isSize ? Math.min(Math.round(Number(text)), payload.n_samples - 1) : Number(text);
+      if (text !== '' && Number.isFinite(value) && value >= min) this.set({ [key]: value });
     };
-    const range = element('input', { type: 'range', id, min: spec.min, max: spec.max, step: spec.step, value: spec.usual, oninput: (event) => set(event.target.value) });
-    const number = element('input', { type: 'number', min: spec.min, step: spec.step, 'aria-label': `${spec.name}, as a number`, onchange: (event) => set(event.target.value) });
-    const toggle = spec.criterion === undefined ? null : element('input', {
+    const id = `threshold-${key}`;
+    const range = element('input', { type: 'range', id, min, max, step, value: usual, oninput: enter });
+    const number = element('input', { type: 'number', min, step, 'aria-label': `${name}, as a number`, onchange: enter });
+    const toggle = isSize ? null : element('input', {
       type: 'checkbox',
-      'aria-label': `ask for criterion ${spec.name}`,
-      onchange: (event) => {
-        this.thresholds[spec.key] = event.target.checked ? Number(range.value) : null;
-        this.refresh();
-        this.onChange();
-      },
+      'aria-label': `ask for criterion ${name}`,
+      onchange: () => this.set({ [key]: toggle.checked ? Number(range.value) : null }),
     });
     const meaning = element('div', { class: 'meaning' });
-    const alone = element('div', { class: 'alone' });
-    const box = element(
-      'div',
-      { class: 'slider' },
-      element('div', { class: 'name' }, element('span', {}, toggle, toggle ? ' ' : '', element('label', { for: id }, spec.name)), number),
-      range,
-      meaning,
-      alone,
-    );
-    container.append(box);
-    return { spec, range, number, toggle, meaning, alone, box };
+    const label = element('span', {}, toggle, ' ', element('label', { for: id }, name));
+    const box = element('div', { class: 'slider' }, element('div', { class: 'name' }, label, number), range, meaning);
+    return { spec, range, number, toggle, meaning, box };
   }
 
   refresh() {
@@ -69,18 +58,10 @@ class Sliders {
       if (!off && Number(range.value) !== value) range.value = value;
       range.disabled = off;
       number.disabled = off;
-      number.value = off ? '' : String(Number(value.toPrecision(12)));
+      number.value = off ? '' : Number(value.toPrecision(12));
       if (toggle) toggle.checked = !off;
       box.classList.toggle('off', off);
-      meaning.textContent = off ? 'Not asked for.' : spec.meaning(Number(value.toPrecision(12)));
-    }
-  }
-
-  // runs' verdicts: how many filters meet each criterion taken alone.
-  showAlone(verdicts) {
-    for (const { spec, alone } of this.parts) {
-      if (spec.criterion === undefined) continue;
-      alone.textContent = `met by ${verdicts.map((verdict) => whole.format(verdict.alone[spec.criterion])).join(' and ')} filters`;
+      meaning.textContent = off ? 'Not asked for.' : spec.meaning(Number(number.value));
     }
   }
 }

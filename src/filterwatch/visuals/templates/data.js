@@ -3,11 +3,8 @@
 const payload = JSON.parse(document.getElementById('payload').textContent);
 const ARRAYS = { f8: Float64Array, f4: Float32Array, i4: Int32Array, u4: Uint32Array, u2: Uint16Array, u1: Uint8Array };
 
-function unpack(packed) {
-  if (packed === null) return null;
-  const bytes = Uint8Array.from(atob(packed.data), (letter) => letter.charCodeAt(0));
-  return new ARRAYS[packed.dtype](bytes.buffer);
-}
+const bytesOf = (base64) => Uint8Array.from(atob(base64), (letter) => letter.charCodeAt(0));
+const unpack = (packed) => packed && new ARRAYS[packed.dtype](bytesOf(packed.data).buffer);
 
 // A filter is known by its position among all filters of all layers.
 function readRun(raw) {

@@ -2,42 +2,30 @@
 
 const runs = payload.runs.map(readRun);
 const [first, second] = runs;
-const everyFilter = Array.from({ length: first.count }, (_, filter) => filter);
+const everyFilter = [...first.places.keys()];
 const CARDS = 36;
 const ORDINALS = ['first', 'second'];
 const state = { verdicts: [], isolated: null, layer: null, sample: null, chosen: null };
 const sliders = new Sliders(byId('sliders'), payload.criteria, () => update());
 const limit = () => sliders.thresholds.limit;
+const notableOnly = byId('notable-only');
+notableOnly.addEventListener('change', () => showFilters());
 byId('search').addEventListener('input', () => showFilters());
 
-function addSwitch(id, text, checked = false) {
-  const box = element('input', { type: 'checkbox', id, checked, onchange: () => showFilters() });
-  byId('switches').append(element('label', {}, box, text), ' ');
-  return box;
-}
-
-// Every word of the search must occur in "layer channel"; a number must be the channel or part of the layer.
-function searchMatcher(text) {
-  const words = text.toLowerCase().split(/\s+/).filter(Boolean);
-  return (filter) => {
-    const layer = layerOf(first, filter).name.toLowerCase();
-    const channel = String(first.places[filter].channel);
-    return words.every((word) => layer.includes(word) || channel === word);
-  };
-}
-
-function chip(text, onClear) {
-  return element('span', { class: 'chip' }, text, element('button', { type: 'button', 'aria-label': `clear: ${text}`, onclick: onClear }, '×'));
-}
-
 function showFilters() {
-  const matches = searchMatcher(byId('search').value);
   const { layer, sample } = state;
-  table.show(everyFilter.filter((filter) => matches(filter) && isWanted(filter) && (layer === null || first.places[filter].layer === layer)));
+  // Every word of the search must be in the layer's name, or be the channel.
+  const words = byId('search').value.toLowerCase().split(/\s+/).filter(Boolean);
+  const matches = (filter) => words.every((word) => layerOf(first, filter).name.toLowerCase().includes(word) || word === String(first.places[filter].channel));
+  table.show(everyFilter.filter((filter) => matches(filter)
+    && (!notableOnly.checked || isNotable(filter))
+    && (layer === null || first.places[filter].layer === layer)
+    && (sample === null || state.isolated.bySample.get(sample)?.includes(filter))));
+  const chip = (text, without) => element('span', { class: 'chip' }, text, button(() => narrow(without), '×', { 'aria-label': `clear: ${text}` }));
   fill(
     byId('only'),
-    layer === null ? null : chip(`layer ${first.layers[layer].name}`, () => narrow({ layer: null })),
-    sample === null ? null : chip(`anomaly filters that isolate ${probe.files[sample]}`, () => narrow({ sample: null })),
+    layer === null ? null : chip(`layer ${first.layers[layer].name}`, { layer: null }),
+    sample === null ? null : chip(`anomaly filters that isolate ${probe.files[sample]}`, { sample: null }),
   );
 }
 
@@ -45,10 +33,6 @@ function narrow(to) {
   Object.assign(state, to);
   table.page = 0;
   showFilters();
-}
-
-function jumpTo(to) {
-  narrow(to);
   byId('filters').scrollIntoView();
 }
 
@@ -57,11 +41,10 @@ const nameColumn = {
   hint: 'Layer and channel',
   kind: 'name',
   value: (filter) => filter,
-  cell: (filter) => linkButton((event) => {
-    event.stopPropagation();
-    table.choose(filter);
-  }, ...dotted(layerOf(first, filter).name), `\u00a0·\u00a0${first.places[filter].channel}`),
+  // A button for the keyboard's sake: the row is what listens.
+  cell: (filter) => element('button', { type: 'button', class: 'plain' }, `${layerOf(first, filter).name}\u00a0·\u00a0${first.places[filter].channel}`),
 };
+const numberColumn = (title, hint, value, text = String) => ({ title, hint, value, cell: (row) => text(value(row)), kind: 'number' });
 
 // The clusters of a filter in each model. A sample under the pointer or in focus is ringed.
 function chooseFilter(filter) {
@@ -78,66 +61,59 @@ function chooseFilter(filter) {
   const sides = runs.map((run, at) => element(
     'div',
     { class: 'side' },
-    second ? element('h3', {}, `${at ? 'Second' : 'First'}: ${run.file} `, state.verdicts[at].flagged[filter] ? element('span', { class: 'badge anomaly' }, 'anomaly') : '') : null,
+    second ? element('h3', {}, `The ${ORDINALS[at]}: ${run.file} `, state.verdicts[at].flagged[filter] ? badge('anomaly', 'anomaly') : null) : null,
     ...filterDetail(run, filter, plots[at], ring),
   ));
-  const { name } = layerOf(first, filter);
-  fill(byId('detail'), element('h3', {}, `${name} · channel ${first.places[filter].channel} `, verdictCell(filter)), element('div', { class: 'plots' }, ...sides));
-  runs.forEach((run, at) => plots[at].isConnected && drawScatter(plots[at], run, filter, limit(), {
-    onHover: (sample, event, cluster) => {
-      const size = count(sizesOf(run, filter)[cluster], 'image', 'images');
-      showTooltip(sample, event, element('div', { class: 'file' }, `cluster of ${size}`));
-      ring(sample, at);
-    },
-    onLeave: () => {
-      hideTooltip();
-      ring(null, at);
-    },
+  const heading = element('h3', {}, `${layerOf(first, filter).name} · channel ${first.places[filter].channel} `, verdictCell(filter));
+  fill(byId('detail'), heading, element('div', { class: 'plots' }, ...sides));
+  runs.forEach((run, at) => plots[at].isConnected && drawScatter(plots[at], run, filter, limit(), (sample, event) => {
+    if (sample === null) byId('tooltip').hidden = true;
+    else showTooltip(sample, event, clusterLine(run, filter, sample));
+    ring(sample, at);
   }));
 }
 
 function filterDetail(run, filter, plot, ring) {
   if (isDead(run, filter)) return [hint('Its map is the same for every image of the probe: there is nothing to cluster.')];
-  const numbers = filterNumbers(run, filter, limit());
-  if (!run.chartOf.has(filter)) return [numbers, hint('This file holds the points of the anomaly filters at the run’s thresholds and of the next in rank, not of this filter. Run again with these thresholds or more --charts to see it.')];
-  return [numbers, plot, element('p', { class: 'caption' }, PLOT_CAPTION), outlierCards(run, filter, limit(), ring)];
+  const numbers = Object.entries({
+    K: run.clusters[filter],
+    CH: `${short(run.chIndex[filter])} (${short(relativeCh(run, filter))} × layer’s mean)`,
+    activation: `${short(relativeActivation(run, filter))} × layer’s mean`,
+    'small clusters': `${smallClusters(run, filter, limit())} of ${run.clusters[filter]}`,
+    'convolution filter': sourceOf(run, filter) ?? 'none',
+  });
+  const shown = element('p', { class: 'numbers' }, ...numbers.map(([name, value]) => element('span', {}, `${name} `, element('b', {}, value))));
+  if (!run.chartOf.has(filter)) return [shown, hint('This file holds the points of the anomaly filters at the run’s thresholds and of the next in rank, not of this filter. Run again with these thresholds or more --charts to see it.')];
+  return [shown, plot, element('p', { class: 'caption' }, 'A point is an image; colour and shape tell the clusters apart, a ring marks the small ones. Hover to see the image, drag to move, scroll to zoom, double-click to reset.'), ...outlierCards(run, filter, limit(), ring)];
 }
 
-function filterNumbers(run, filter, limit) {
-  const pair = (name, value) => element('span', {}, `${name} `, element('b', {}, value));
-  const source = sourceOf(run, filter);
-  return element(
-    'p',
-    { class: 'numbers' },
-    pair('K', String(run.clusters[filter])),
-    pair('CH', `${short(run.chIndex[filter])} (${short(relativeCh(run, filter))} × layer’s mean)`),
-    pair('activation', `${short(relativeActivation(run, filter))} × layer’s mean`),
-    pair('small clusters', `${smallClusters(run, filter, limit)} of ${run.clusters[filter]}`),
-    source === null ? null : pair('convolution filter', source),
-  );
+// What to add where filters are flagged whose images the file does not know.
+const unknownNote = (unknown) => (unknown ? ` ${count(unknown, 'filter')} flagged at these thresholds cannot be counted: the file does not hold the points.` : '');
+
+// numbers: one for each model.
+function showVerdict(numbers, text) {
+  fill(document.querySelector('.verdict'), element('b', { id: 'count', 'data-count': numbers.join(' ') }, numbers.map((number) => whole.format(number)).join(' → ')), ` anomaly filters at these thresholds${text}`);
 }
 
-// The first column names the layer. columns: { title, cell(layer position) -> what is in it, number }
+// The first column names the layer; a column's row is a layer's position.
 function drawLayers(columns) {
-  const all = [{ title: 'Layer', cell: (at) => linkButton(() => jumpTo({ layer: at, sample: null }), ...dotted(first.layers[at].name)) }, ...columns];
-  const row = ({ name }, at) => element('tr', { 'data-layer': name }, ...all.map(({ number, cell }) => element('td', { class: number ? 'number' : null }, ...[cell(at)].flat())));
+  const all = [{ title: 'Layer', cell: (at) => linkButton(() => narrow({ layer: at, sample: null }), first.layers[at].name) }, ...columns];
   fill(
     byId('layer-table'),
-    element('thead', {}, element('tr', {}, ...all.map(({ title, number }) => element('th', { scope: 'col', class: number ? 'number' : null }, title)))),
-    element('tbody', {}, ...first.layers.map(row)),
+    element('thead', {}, element('tr', {}, ...all.map(({ title, kind = '' }) => element('th', { scope: 'col', class: kind }, title)))),
+    element('tbody', {}, ...first.layers.map(({ name }, at) => element('tr', { 'data-layer': name }, ...cellsOf(all, at)))),
   );
 }
 
 // A number with a bar behind it; `most` is the longest bar's number.
 function barred(number, most, kind = '') {
   const bar = element('span', { class: `bar ${kind}` });
-  bar.style.width = `${(120 * number) / most}px`;
-  return [whole.format(number), number ? bar : ''];
+  bar.style.width = `${(120 * number) / Math.max(most, 1)}px`;
+  return element('span', {}, whole.format(number), bar);
 }
 
 function update() {
   state.verdicts = runs.map((run) => judge(run, sliders.thresholds));
-  sliders.showAlone(state.verdicts);
   showChanges();
   showFilters();
   if (state.chosen !== null) chooseFilter(state.chosen);
@@ -145,6 +121,10 @@ function update() {
 
 function start() {
   update();
+  if (!table.ordered.length) {
+    notableOnly.checked = false;
+    showFilters();
+  }
   // The strongest filter is what the reader came for.
   if (table.ordered.length) table.choose(table.ordered[0]);
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', update);

@@ -4,10 +4,8 @@
 const CLUSTER_COLORS = ['#0072b2', '#e69f00', '#009e73', '#cc79a7', '#56b4e9', '#9b8b00'];
 const CLUSTER_SYMBOLS = ['circle', 'square', 'diamond', 'triangle-up', 'cross'];
 
-const PLOT_CAPTION = 'A point is an image; colour and shape tell the clusters apart, a ring marks the small ones. Hover to see the image, drag to move, scroll to zoom, double-click to reset.';
-
-// Draws into `plot`; onHover(sample, event, cluster) and onLeave() follow the pointer.
-function drawScatter(plot, run, filter, limit, { onHover, onLeave }) {
+// Draws into `plot`; onHover(sample or null, event) follows the pointer.
+function drawScatter(plot, run, filter, limit, onHover) {
   const sizes = sizesOf(run, filter);
   const members = Array.from(sizes, () => []);
   labelsOf(run, filter).forEach((cluster, sample) => members[cluster].push(sample));
@@ -31,13 +29,8 @@ function drawScatter(plot, run, filter, limit, { onHover, onLeave }) {
       },
     };
   });
-  const axis = (title) => ({
-    title: { text: title, standoff: 6 },
-    gridcolor: cssColor('--line'),
-    zerolinecolor: cssColor('--line'),
-    linecolor: cssColor('--line'),
-    automargin: true,
-  });
+  const line = cssColor('--line');
+  const axis = (text) => ({ title: { text, standoff: 6 }, gridcolor: line, zerolinecolor: line, automargin: true });
   const layout = {
     paper_bgcolor: 'rgba(0,0,0,0)',
     plot_bgcolor: 'rgba(0,0,0,0)',
@@ -53,23 +46,15 @@ function drawScatter(plot, run, filter, limit, { onHover, onLeave }) {
   // Named one by one: the default bar has buttons that lead to a service on the network.
   const buttons = [['toImage', 'zoom2d', 'pan2d', 'zoomIn2d', 'zoomOut2d', 'resetScale2d']];
   const config = { displaylogo: false, responsive: true, scrollZoom: true, modeBarButtons: buttons };
-  Plotly.react(plot, traces, layout, config);
-  plot.removeAllListeners('plotly_hover');
-  plot.removeAllListeners('plotly_unhover');
-  plot.on('plotly_hover', ({ points, event }) => onHover(points[0].customdata, event, points[0].curveNumber));
-  plot.on('plotly_unhover', onLeave);
+  Plotly.newPlot(plot, traces, layout, config);
+  plot.on('plotly_hover', ({ points, event }) => onHover(points[0].customdata, event));
+  plot.on('plotly_unhover', () => onHover(null));
 }
 
-// Rings a sample, or none, from outside the plot.
+// Rings a sample, or none where it is null, from outside the plot.
 function ringSample(plot, run, filter, sample) {
-  if (sample === null) {
-    Plotly.relayout(plot, { shapes: [] });
-    return;
-  }
-  const [xanchor, yanchor] = pointOf(run, filter, sample);
-  Plotly.relayout(plot, { shapes: [{
-    type: 'circle', xref: 'x', yref: 'y', xsizemode: 'pixel', ysizemode: 'pixel',
-    xanchor, yanchor, x0: -11, x1: 11, y0: -11, y1: 11,
-    line: { color: cssColor('--text'), width: 2.5 },
-  }] });
+  const line = { color: cssColor('--text'), width: 2.5 };
+  const shapes = (sample === null ? [] : [pointOf(run, filter, sample)]).map(([xanchor, yanchor]) => (
+    { type: 'circle', xsizemode: 'pixel', ysizemode: 'pixel', xanchor, yanchor, x0: -11, x1: 11, y0: -11, y1: 11, line }));
+  Plotly.relayout(plot, { shapes });
 }
