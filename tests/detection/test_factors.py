@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from filterwatch.detection.pca import principal_components
 from sklearn.decomposition import PCA
 from torch import Tensor
 
+from filterwatch.detection.components import principal_components
 from filterwatch.detection.factors import TruncatedFactors
 
 
