@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from filterwatch.detection.kernels.cache import folder_to_fill
+from filterwatch.detection.kernels.compiled import folder_to_fill, spread
 from filterwatch.detection.kernels.mixture import RELATIVE_FLOOR, fit_all_k
-from filterwatch.detection.kernels.threads import spread
 from filterwatch.detection.reduce import ProgressCallback, Reduced
 
 # A fit ends when a step raises its mean log-likelihood per sample by less, or after so many steps:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from filterwatch.detection.kernels.cache import Array, kernel, kernel_part
+from filterwatch.detection.kernels.compiled import Array, kernel, kernel_part
 from filterwatch.detection.kernels.kmeans import cluster_moments, grow, lloyd, measure
 
 # Within-cluster scatter below this share of the total is rounding error: it is not divided by.
