@@ -62,7 +62,7 @@ class Plan:
     Attributes:
         layers: The layers, in forward order.
         n_samples: Number of samples in the probe.
-        memory_budget: Bytes that their maps may take.
+        memory_budget: Bytes that their maps may take together, `FREE_SHARE` of it left free.
         ranks: Layer name to the rank of its truncated factorization; ``None`` where maps are kept
             whole, or not kept because the probe goes through in one batch.
         workspace: Where kept maps go from probe to probe. Default: memory is freed with them.
@@ -91,33 +91,6 @@ class Plan:
             f"to {MAX_RANK / min(kept):.1f} times as much for {MAX_RANK} directions, look at fewer "
             "`layers`, or send the whole probe through in one batch (`batch_size`)"
         )
-
-
-def plan_memory(
-    layers: Sequence[Layer],
-    n_samples: int,
-    memory_budget: int,
-    *,
-    in_one_batch: bool = False,
-    workspace: Workspace | None = None,
-) -> Plan:
-    """Decide how the maps of layers are kept while a probe goes through.
-
-    Args:
-        layers: The layers.
-        n_samples: Number of samples in the probe.
-        memory_budget: Bytes that all kept maps may take together, with `FREE_SHARE` left free.
-        in_one_batch: Whether the probe goes through in one batch, so that no maps are kept.
-        workspace: Where kept maps go from probe to probe. Default: memory is freed with them.
-
-    Raises:
-        ValueError: If the budget is too small.
-    """
-    ranks: dict[str, int | None] = dict.fromkeys(layer.name for layer in layers)
-    if not in_one_batch:
-        sizes = {layer.name: layer.map_bytes for layer in layers}
-        ranks = plan_ranks(sizes, n_samples, memory_budget, free_share=FREE_SHARE)
-    return Plan(layers, n_samples, memory_budget, ranks, workspace)
 
 
 def plan_ranks(
