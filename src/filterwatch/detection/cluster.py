@@ -23,7 +23,7 @@ MAX_ITERATIONS = 100
 
 @dataclass(frozen=True, eq=False)
 class Clusterings:
-    """The chosen clustering of each filter, and how the other numbers of clusters fared.
+    """The chosen clustering of each filter, and how likely each number of clusters made it.
 
     Attributes:
         labels: Cluster of each sample, [C, N]; 0 is the largest cluster. -1 in a dead filter, whose
@@ -31,20 +31,15 @@ class Clusterings:
         n_clusters: Number of non-empty clusters, [C]; 0 for a dead filter.
         cluster_sizes: Samples in each cluster, largest first, padded with 0, [C, max_clusters].
         ch_index: Calinski-Harabasz index, [C]; NaN for a dead filter.
-        ch_by_k: The index for each K = 2, 3, …, in single precision, [C, max_clusters - 1]; NaN
-            where undefined.
-        log_likelihood: Mean log-likelihood per sample for each K, [C, max_clusters - 1], in the
-            units of the points as given; NaN for a dead filter.
-        converged: Whether each fit met the tolerance, [C, max_clusters - 1].
+        log_likelihood: Mean log-likelihood per sample for each K = 2, 3, …, [C, max_clusters - 1],
+            in the units of the points as given; NaN for a dead filter.
     """
 
     labels: Tensor
     n_clusters: Tensor
     cluster_sizes: Tensor
     ch_index: Tensor
-    ch_by_k: Tensor
     log_likelihood: Tensor
-    converged: Tensor
 
     def split(self, sizes: Sequence[int]) -> list[Clusterings]:
         """Return the clusterings of consecutive groups of so many filters each."""
@@ -93,9 +88,7 @@ def cluster_points(
     def among_all(values: Tensor, fill: float) -> Tensor:
         return spread_out(values, alive, fill).to(points.device)
 
-    chosen, ch_by_k, log_likelihood, converged = _fit(
-        standardized, max_clusters, regularization, report
-    )
+    chosen, log_likelihood = _fit(standardized, max_clusters, regularization, report)
     labels, sizes = largest_first(chosen, max_clusters)
     return Clusterings(
         labels=among_all(labels, -1),
@@ -103,10 +96,8 @@ def cluster_points(
         cluster_sizes=among_all(sizes, 0),
         # The compiled fits have it in the precision of their points.
         ch_index=among_all(calinski_harabasz(standardized, labels, max_clusters), torch.nan),
-        ch_by_k=among_all(ch_by_k, torch.nan),
         # A density in the plane scales with the square of the unit.
         log_likelihood=among_all(log_likelihood - 2 * scale.log().unsqueeze(1), torch.nan),
-        converged=among_all(converged, False),
     )
 
 
@@ -252,17 +243,16 @@ def _standardize(points: Tensor) -> tuple[Tensor, Tensor]:
 
 def _fit(
     points: Tensor, max_clusters: int, regularization: float, on_progress: Callable[[int], None]
-) -> list[Tensor]:
-    """Return labels [P, N] of the highest index; index, likelihood, convergence by K [P, Ks]."""
+) -> tuple[Tensor, Tensor]:
+    """Return labels [P, N] of the highest index, and log-likelihoods by K, [P, Ks]."""
     n_problems, n_samples, _ = points.shape
     array = points.float().mT.contiguous().numpy()
-    by_k = (n_problems, max_clusters - 1)
     labels = np.empty((n_problems, n_samples), np.int32)
-    results = (labels, np.empty(by_k), np.empty(by_k), np.empty(by_k, np.bool_))
+    log_likelihood = np.empty((n_problems, max_clusters - 1))
     settings = (max_clusters, regularization, TOLERANCE, MAX_ITERATIONS)
 
     def work(first: int, stop: int) -> None:
-        fit_all_k(array, first, stop, *settings, *results)
+        fit_all_k(array, first, stop, *settings, labels, log_likelihood)
 
     spread(work, n_problems, on_progress)
-    return [torch.from_numpy(result) for result in results]
+    return torch.from_numpy(labels), torch.from_numpy(log_likelihood)
