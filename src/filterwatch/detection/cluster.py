@@ -113,19 +113,16 @@ def compilation_note() -> str | None:
 
 
 def calinski_harabasz(points: Tensor, labels: Tensor, n_clusters: int) -> Tensor:
-    """Return the Calinski-Harabasz index of P clusterings (paper, equations 4 to 6).
+    """Return the Calinski-Harabasz index [P] of P clusterings (paper, equations 4 to 6).
 
     Empty clusters do not count: K in the equation is the number of clusters that hold a point.
-    Points that all lie on their cluster's centre get a large finite index, not infinity.
+    Points that all lie on their cluster's centre get a large finite index, not infinity. It is NaN
+    where fewer than two clusters hold a point, or as many clusters as there are points.
 
     Args:
         points: [P, N, 2].
         labels: Cluster of each point, in 0 … ``n_clusters`` - 1, [P, N].
         n_clusters: Largest number of clusters.
-
-    Returns:
-        [P], in the points' precision; NaN where fewer than two clusters hold a point, or as many
-        clusters as there are points.
     """
     n_samples = points.shape[1]
     sizes = cluster_sizes(labels, n_clusters).to(points.dtype)  # [P, K]
@@ -150,10 +147,9 @@ def cluster_sizes(labels: Tensor, n_clusters: int) -> Tensor:
 
 
 def largest_first(labels: Tensor, n_clusters: int) -> tuple[Tensor, Tensor]:
-    """Number clusters by size, so that 0 is the largest; negative labels stay.
+    """Return labels [P, N] numbered by size, 0 the largest, and the sizes [P, K].
 
-    Returns:
-        The renumbered labels [P, N] and the sizes [P, K], 0 for empty clusters.
+    Negative labels stay.
     """
     sizes, order = cluster_sizes(labels, n_clusters).sort(dim=1, descending=True, stable=True)
     rank = torch.empty_like(order)
@@ -184,29 +180,21 @@ def cluster(
     """
     if not reduced:
         return {}
-    lengths = [len(layer.points) for layer in reduced.values()]
-    together = cluster_points(
-        torch.cat([layer.points for layer in reduced.values()]),
-        max_clusters=max_clusters,
-        on_progress=_by_layer(on_progress, list(reduced), lengths),
-    )
-    return dict(zip(reduced, together.split(lengths), strict=True))
-
-
-def _by_layer(
-    on_progress: ProgressCallback | None, names: list[str], lengths: list[int]
-) -> Callable[[int], None] | None:
-    """Return what turns a number of filters into the layer that holds the next one."""
-    if on_progress is None:
-        return None
+    names, lengths = list(reduced), [len(layer.points) for layer in reduced.values()]
     ends = list(accumulate(lengths))
 
     def report(n_done: int) -> None:
-        name = names[min(bisect_right(ends, n_done), len(names) - 1)]
-        on_progress("clustering", name, n_done, ends[-1])
+        if on_progress is not None:  # with the layer that holds the next filter
+            name = names[min(bisect_right(ends, n_done), len(names) - 1)]
+            on_progress("clustering", name, n_done, ends[-1])
 
     report(0)
-    return report
+    together = cluster_points(
+        torch.cat([layer.points for layer in reduced.values()]),
+        max_clusters=max_clusters,
+        on_progress=report,
+    )
+    return dict(zip(reduced, together.split(lengths), strict=True))
 
 
 def _validate(points: Tensor, max_clusters: int, regularization: float) -> None:

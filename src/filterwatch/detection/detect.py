@@ -149,14 +149,16 @@ def plan_detection(
 ) -> Plan:
     """Find the layers to look at, and decide how their maps are kept.
 
+    What is not explained here is so at `detect_anomaly_filters`.
+
     Args:
         model: The network. It comes back exactly as it went in.
         batch: One or two samples of the probe.
         n_samples: Number of samples in the probe.
-        layers: See `detect_anomaly_filters`, as for the others.
+        layers: Glob patterns over layer or module names.
         forward: How a batch goes through the model.
         seed: Seed of whatever the model draws.
-        memory_budget: Bytes that feature maps may take beside the model's own.
+        memory_budget: Bytes that feature maps may take.
         in_one_batch: Whether the probe goes through in one batch, so that no maps are kept.
         workspace: Where kept maps go from probe to probe. Default: memory is freed with them.
 

@@ -37,12 +37,9 @@ class Workspace:
         return Workspace, ()
 
     def empty(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """Return a tensor to be filled, on the device of another, in its precision or float32.
+        """Return a tensor to be filled, on the device of ``like``, in its precision or float32.
 
-        Args:
-            name: Whose it is: what was given out under that name before is given out again.
-            shape: Its shape.
-            like: The other tensor.
+        What was given out under a name before is given out under it again.
         """
         dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
         if like.device.type != "cpu":  # where torch keeps the memory itself
@@ -109,9 +106,6 @@ def plan_ranks(
 
     Returns:
         Layer name to the rank of its factorization, or ``None`` where the maps are kept whole.
-
-    Raises:
-        ValueError: If the budget is too small for either.
     """
     total = sum(bytes_per_sample.values())
     left = int(memory_budget * (1 - free_share))

@@ -50,8 +50,7 @@ class Reduction:
 
     Args:
         plan: The layers, and how their maps are kept.
-        pca: ``"filter"``: components of each filter's own maps. ``"layer"``: one pair of components
-            for all maps of a layer.
+        pca: ``"filter"``: components of each filter's own maps. ``"layer"``: of all of a layer's.
         on_progress: Called while a layer's turn comes; see `detect_anomaly_filters`.
     """
 
@@ -59,15 +58,15 @@ class Reduction:
         self, plan: Plan, *, pca: PCA = "filter", on_progress: ProgressCallback | None = None
     ) -> None:
         self._layers = {
-            layer.name: LayerReduction(
+            name: LayerReduction(
                 n_samples=plan.n_samples,
                 pca=pca,
-                rank=plan.ranks[layer.name],
+                rank=plan.ranks[name],
                 group_bytes=plan.memory_budget // _GROUPS,
-                name=layer.name,
+                name=name,
                 workspace=plan.workspace,
             )
-            for layer in plan.layers
+            for name in plan.names
         }
         self._on_progress = on_progress
         self._done, self._total = 0, plan.n_samples * len(self._layers)
@@ -104,8 +103,7 @@ class LayerReduction:
         pca: See `Reduction`.
         rank: Rank of the factorization; ``None`` to keep maps whole.
         group_bytes: Largest size of a group of filters reduced together.
-        name: The layer's, under which it finds its memory in the workspace.
-        workspace: Where the memory for kept maps comes from, and stays. Default: it is freed.
+        workspace: Where the memory for kept maps comes from, and stays, under the layer's ``name``.
     """
 
     def __init__(

@@ -185,12 +185,11 @@ class AnomalyReport:
     def outlier_samples(self, *, all_filters: bool = False) -> dict[int, int]:
         """Return how many filters isolate each sample in a small cluster, most isolated first.
 
+        Probe index to number of filters (maps); samples that none isolates are absent.
+
         Args:
             all_filters: Count the small clusters of every filter, as in the paper's experiment 2,
                 rather than those of the flagged ones.
-
-        Returns:
-            Probe index to number of filters (maps); samples that none isolates are absent.
         """
         if all_filters:
             counts = Counter(self.isolations)
@@ -201,9 +200,7 @@ class AnomalyReport:
     def to_dict(self, *, include_samples: bool = False) -> dict[str, Any]:
         """Return the report as plain lists, numbers and strings, NaN as ``None``.
 
-        Args:
-            include_samples: Also the points and labels of every filter, which are most of the
-                data.
+        With ``include_samples`` also points and labels of every filter, which are most of the data.
         """
         return {
             "format": _FORMAT,
@@ -227,11 +224,7 @@ class AnomalyReport:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> AnomalyReport:
-        """Return the report that `to_dict` described.
-
-        Raises:
-            ValueError: If the data is not such a report, or of an unknown format.
-        """
+        """Return the report that `to_dict` described; ``ValueError`` if it is no such report."""
         if data.get("format") != _FORMAT:
             raise ValueError(
                 f"not a report of format {_FORMAT}: found format {data.get('format')!r}; "
@@ -250,11 +243,7 @@ class AnomalyReport:
 
     @classmethod
     def from_json(cls, path: str | Path) -> AnomalyReport:
-        """Read a report that `to_json` wrote.
-
-        Raises:
-            ValueError: If the file is not such a report.
-        """
+        """Read a report that `to_json` wrote; ``ValueError`` if it is no such report."""
         return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
 
     def __rich__(self) -> Table:

@@ -212,7 +212,7 @@ def fit(
     labels: Array,
 ) -> float:
     """Iterate from a mixture, in place; return the mean log-likelihood."""
-    n_samples = x.shape[0]
+    n_samples: int = x.shape[0]
     factors = np.empty((n_clusters, 6), np.float32)
     density = np.empty((n_clusters, _BLOCK), np.float32)
     peak, total = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
