@@ -59,7 +59,6 @@ def test_settings_mean_the_same(setting: dict[str, Any]) -> None:
         compiled = cluster_points(points, max_clusters=4)
     difference = (by_tensors.log_likelihood - compiled.log_likelihood).abs()
     assert (difference < 1e-3).double().mean() >= 0.95
-    assert (by_tensors.converged == compiled.converged).double().mean() >= 0.9
 
 
 def test_a_coarse_regularization_means_the_same() -> None:

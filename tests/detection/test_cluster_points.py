@@ -42,7 +42,6 @@ def test_k_beyond_the_number_of_groups_is_not_chosen() -> None:
     points, group = separated([40, 40, 40, 40], n_problems=5)
     found = cluster_points(points, max_clusters=8)
     assert found.n_clusters.tolist() == [4] * 5
-    assert (found.ch_by_k.argmax(1) + 2).tolist() == [4] * 5
     assert same_partition(found.labels[0], group)
 
 
@@ -54,8 +53,6 @@ def test_the_index_is_that_of_the_labels() -> None:
         for x, labels in zip(points, found.labels, strict=True)
     ]
     np.testing.assert_allclose(found.ch_index.numpy(), expected, rtol=1e-9)
-    # The compiled fits look at points in float32.
-    torch.testing.assert_close(found.ch_by_k.amax(1), found.ch_index, rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize("unit", [1e-6, 1.0, 1e4])
@@ -111,7 +108,6 @@ def test_all_points_equal_make_a_dead_filter() -> None:
         found = cluster_points(points, max_clusters=5)
         assert_sensible(found, points, 5)
         assert found.n_clusters.tolist() == [0, 0]
-        assert not found.converged.any()
 
 
 def test_points_that_differ_by_rounding_alone_make_a_dead_filter() -> None:
@@ -244,10 +240,8 @@ def test_a_looser_tolerance_ends_earlier() -> None:
     points = noise(10, 200)
     with stopping(tolerance=1e-12, max_iterations=1):
         one_step = cluster_points(points, max_clusters=6)
-    assert not one_step.converged.any()
     with stopping(tolerance=1e-3, max_iterations=1000):
         patient = cluster_points(points, max_clusters=6)
-    assert patient.converged.all()
     # Later fits start from other clusterings.
     assert (patient.log_likelihood[:, 0] >= one_step.log_likelihood[:, 0] - 1e-6).all()
     assert (patient.log_likelihood.mean(0) > one_step.log_likelihood.mean(0)).all()

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from shares import principal_components
 from sklearn.decomposition import PCA
 from torch import Tensor
-
-from filterwatch.detection.components import principal_components
 
 Reference = Callable[[Any], tuple[Any, Any]]
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+from shares import principal_components
 from torch import Tensor
 
 from filterwatch.detection import components
-from filterwatch.detection.components import principal_components
+from filterwatch.detection.kernels import power_iteration
 
 
 @pytest.fixture
 def tensor_form(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     """Let single precision on the CPU use what it uses on other devices."""
-    monkeypatch.setattr(components, "_is_compiled", lambda samples: False)
+    monkeypatch.setattr(components, "is_compiled", lambda samples: False)
     return monkeypatch
 
 
@@ -33,7 +34,7 @@ def test_the_same_plane(tensor_form: pytest.MonkeyPatch, n_samples: int, width: 
     tensor_form.setattr(components, "LEAST_GAIN", {torch.float32: 1e-7})
     expected, expected_shares = principal_components(whole.clone())
     tensor_form.undo()
-    tensor_form.setattr(components, "MOST_MISSED", 1e-7)
+    tensor_form.setattr(power_iteration, "MOST_MISSED", 1e-7)
     points, shares = principal_components(whole.clone())
     torch.testing.assert_close(shares, expected_shares, rtol=0, atol=1e-5)
     scale = float(expected.abs().max())

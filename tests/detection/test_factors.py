@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
-from filterwatch.detection.pca import principal_components
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from filterwatch.detection.factors import TruncatedFactors
+from filterwatch.detection.components import TruncatedFactors, principal_components
 
 
 def samples(n_samples: int, width: int, *, decay: float = 0.8, offset: float = 2.0) -> Tensor:
@@ -25,14 +24,14 @@ def empty_factors(like: Tensor, rank: int) -> TruncatedFactors:
     """Return factors with room for all samples [C, N, D]; none of it holds a number yet."""
     n_problems, n_samples, width = like.shape
     basis = like.new_full((n_problems, rank, width), torch.nan)
-    return TruncatedFactors(rank, basis, like.new_full((n_problems, n_samples, rank), torch.nan))
+    return TruncatedFactors(basis, like.new_full((n_problems, n_samples, rank), torch.nan))
 
 
 def factorized(whole: Tensor, rank: int, batch_size: int) -> Tensor:
     factors = empty_factors(whole, rank)
     for part in whole.split(batch_size, dim=1):
         factors.add(part)
-    return factors.scores()
+    return factors.scores
 
 
 @pytest.mark.parametrize("batch_size", [1, 10, 32, 33, 200])
@@ -98,8 +97,3 @@ def test_silent_filters_stay_silent() -> None:
 
 def test_memory_does_not_grow_with_the_width() -> None:
     assert factorized(samples(100, 60), 4, 25).shape == (3, 100, 4)
-
-
-def test_nothing_added_is_refused() -> None:
-    with pytest.raises(ValueError, match="no samples were added"):
-        empty_factors(samples(10, 10), 4).scores()

@@ -17,7 +17,7 @@ from numba.core import caching
 
 import filterwatch
 from filterwatch.detection import compilation_note
-from filterwatch.detection.kernels import cache, mixture
+from filterwatch.detection.kernels import compiled, mixture
 
 SOURCE = "def twice(x):\n    return 2 * x\n"
 
@@ -84,4 +84,4 @@ def test_other_errors_of_the_compiler_are_not_hidden(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(numba, "njit", fail)
     with pytest.raises(RuntimeError, match="something else"):
-        cache.ensure_cache_folder()
+        compiled.ensure_cache_folder()

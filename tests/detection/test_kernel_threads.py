@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from filterwatch.detection.kernels import threads as kernel_threads
-from filterwatch.detection.kernels.threads import spread
+from filterwatch.detection.kernels import compiled
+from filterwatch.detection.kernels.compiled import spread
 
 
 @pytest.fixture(params=[1, 3])
@@ -25,7 +25,7 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 def test_every_problem_is_done_once(
     threads: int, n_problems: int, largest_chunk: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernel_threads, "LARGEST_CHUNK", largest_chunk)
+    monkeypatch.setattr(compiled, "LARGEST_CHUNK", largest_chunk)
     done: list[int] = []
     lock = threading.Lock()
 
@@ -39,7 +39,7 @@ def test_every_problem_is_done_once(
 
 
 def test_no_more_threads_than_torch_has(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel_threads, "LARGEST_CHUNK", 1)
+    monkeypatch.setattr(compiled, "LARGEST_CHUNK", 1)
     seen: set[int] = set()
     spread(lambda first, stop: seen.add(threading.get_ident()), 64)
     assert len(seen) <= threads

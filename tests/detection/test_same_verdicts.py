@@ -239,8 +239,8 @@ def clusterings() -> Iterator[tuple[str, dict[str, Any]]]:
             f"K to {max_clusters}",
             {
                 "labels": _hash(found.labels, found.cluster_sizes, found.n_clusters),
-                "index": _hash(found.ch_index, found.ch_by_k),
-                "likelihood": _hash(found.log_likelihood, found.converged),
+                "index": _hash(found.ch_index),
+                "likelihood": _hash(found.log_likelihood),
             },
         )
 

@@ -34,8 +34,8 @@ def cluster_by_tensors(points: Tensor, **options: Any) -> Clusterings:
 
 def fit_tensors(
     points: Tensor, max_clusters: int, regularization: float, on_progress: Callable[[int], None]
-) -> list[Tensor]:
-    """Fit standardised points [P, N, 2]: labels of the highest index; index, likelihood, end."""
+) -> tuple[Tensor, Tensor]:
+    """Fit standardised points [P, N, 2]: labels of the highest index; likelihood by K."""
     own = torch.zeros(points.shape[:2], dtype=torch.int64)
     by_k = []
     for n_clusters in range(2, max_clusters + 1):
@@ -51,12 +51,12 @@ def fit_tensors(
         )
         own = fit.responsibilities.argmax(-1)
         index = ENGINE.calinski_harabasz(points, own, n_clusters)
-        by_k.append((own, index, fit.log_likelihood, fit.converged))
-    labels, index, log_likelihood, converged = (
+        by_k.append((own, index, fit.log_likelihood))
+    labels, index, log_likelihood = (
         torch.stack(column, dim=1) for column in zip(*by_k, strict=True)
     )
     chosen = labels[torch.arange(len(labels)), best_clustering(index)]
-    return [chosen, index, log_likelihood, converged]
+    return chosen, log_likelihood
 
 
 def best_clustering(ch_index: Tensor) -> Tensor:

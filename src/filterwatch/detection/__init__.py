@@ -19,7 +19,7 @@ from filterwatch.detection.detect import (
     detect_anomaly_filters,
     plan_detection,
 )
-from filterwatch.detection.memory import Plan, Workspace, plan_memory
+from filterwatch.detection.memory import Plan, Workspace
 from filterwatch.detection.reduce import PCA, ProgressCallback, Reduced, Reduction
 from filterwatch.detection.report import AnomalyFilter, AnomalyReport, LayerReport, judge
 from filterwatch.detection.votes import Votes, vote
@@ -48,7 +48,6 @@ __all__ = [
     "flag_anomalies",
     "judge",
     "plan_detection",
-    "plan_memory",
     "small_clusters",
     "vote",
 ]

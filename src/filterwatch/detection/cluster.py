@@ -11,9 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from filterwatch.detection.kernels.cache import folder_to_fill
+from filterwatch.detection.kernels.compiled import folder_to_fill, spread
 from filterwatch.detection.kernels.mixture import RELATIVE_FLOOR, fit_all_k
-from filterwatch.detection.kernels.threads import spread
 from filterwatch.detection.reduce import ProgressCallback, Reduced
 
 # A fit ends when a step raises its mean log-likelihood per sample by less, or after so many steps:
@@ -24,7 +23,7 @@ MAX_ITERATIONS = 100
 
 @dataclass(frozen=True, eq=False)
 class Clusterings:
-    """The chosen clustering of each filter, and how the other numbers of clusters fared.
+    """The chosen clustering of each filter, and how likely each number of clusters made it.
 
     Attributes:
         labels: Cluster of each sample, [C, N]; 0 is the largest cluster. -1 in a dead filter, whose
@@ -32,20 +31,15 @@ class Clusterings:
         n_clusters: Number of non-empty clusters, [C]; 0 for a dead filter.
         cluster_sizes: Samples in each cluster, largest first, padded with 0, [C, max_clusters].
         ch_index: Calinski-Harabasz index, [C]; NaN for a dead filter.
-        ch_by_k: The index for each K = 2, 3, …, in single precision, [C, max_clusters - 1]; NaN
-            where undefined.
-        log_likelihood: Mean log-likelihood per sample for each K, [C, max_clusters - 1], in the
-            units of the points as given; NaN for a dead filter.
-        converged: Whether each fit met the tolerance, [C, max_clusters - 1].
+        log_likelihood: Mean log-likelihood per sample for each K = 2, 3, …, [C, max_clusters - 1],
+            in the units of the points as given; NaN for a dead filter.
     """
 
     labels: Tensor
     n_clusters: Tensor
     cluster_sizes: Tensor
     ch_index: Tensor
-    ch_by_k: Tensor
     log_likelihood: Tensor
-    converged: Tensor
 
     def split(self, sizes: Sequence[int]) -> list[Clusterings]:
         """Return the clusterings of consecutive groups of so many filters each."""
@@ -94,9 +88,7 @@ def cluster_points(
     def among_all(values: Tensor, fill: float) -> Tensor:
         return spread_out(values, alive, fill).to(points.device)
 
-    chosen, ch_by_k, log_likelihood, converged = _fit(
-        standardized, max_clusters, regularization, report
-    )
+    chosen, log_likelihood = _fit(standardized, max_clusters, regularization, report)
     labels, sizes = largest_first(chosen, max_clusters)
     return Clusterings(
         labels=among_all(labels, -1),
@@ -104,10 +96,8 @@ def cluster_points(
         cluster_sizes=among_all(sizes, 0),
         # The compiled fits have it in the precision of their points.
         ch_index=among_all(calinski_harabasz(standardized, labels, max_clusters), torch.nan),
-        ch_by_k=among_all(ch_by_k, torch.nan),
         # A density in the plane scales with the square of the unit.
         log_likelihood=among_all(log_likelihood - 2 * scale.log().unsqueeze(1), torch.nan),
-        converged=among_all(converged, False),
     )
 
 
@@ -123,19 +113,16 @@ def compilation_note() -> str | None:
 
 
 def calinski_harabasz(points: Tensor, labels: Tensor, n_clusters: int) -> Tensor:
-    """Return the Calinski-Harabasz index of P clusterings (paper, equations 4 to 6).
+    """Return the Calinski-Harabasz index [P] of P clusterings (paper, equations 4 to 6).
 
     Empty clusters do not count: K in the equation is the number of clusters that hold a point.
-    Points that all lie on their cluster's centre get a large finite index, not infinity.
+    Points that all lie on their cluster's centre get a large finite index, not infinity. It is NaN
+    where fewer than two clusters hold a point, or as many clusters as there are points.
 
     Args:
         points: [P, N, 2].
         labels: Cluster of each point, in 0 … ``n_clusters`` - 1, [P, N].
         n_clusters: Largest number of clusters.
-
-    Returns:
-        [P], in the points' precision; NaN where fewer than two clusters hold a point, or as many
-        clusters as there are points.
     """
     n_samples = points.shape[1]
     sizes = cluster_sizes(labels, n_clusters).to(points.dtype)  # [P, K]
@@ -160,10 +147,9 @@ def cluster_sizes(labels: Tensor, n_clusters: int) -> Tensor:
 
 
 def largest_first(labels: Tensor, n_clusters: int) -> tuple[Tensor, Tensor]:
-    """Number clusters by size, so that 0 is the largest; negative labels stay.
+    """Return labels [P, N] numbered by size, 0 the largest, and the sizes [P, K].
 
-    Returns:
-        The renumbered labels [P, N] and the sizes [P, K], 0 for empty clusters.
+    Negative labels stay.
     """
     sizes, order = cluster_sizes(labels, n_clusters).sort(dim=1, descending=True, stable=True)
     rank = torch.empty_like(order)
@@ -194,29 +180,21 @@ def cluster(
     """
     if not reduced:
         return {}
-    lengths = [len(layer.points) for layer in reduced.values()]
-    together = cluster_points(
-        torch.cat([layer.points for layer in reduced.values()]),
-        max_clusters=max_clusters,
-        on_progress=_by_layer(on_progress, list(reduced), lengths),
-    )
-    return dict(zip(reduced, together.split(lengths), strict=True))
-
-
-def _by_layer(
-    on_progress: ProgressCallback | None, names: list[str], lengths: list[int]
-) -> Callable[[int], None] | None:
-    """Return what turns a number of filters into the layer that holds the next one."""
-    if on_progress is None:
-        return None
+    names, lengths = list(reduced), [len(layer.points) for layer in reduced.values()]
     ends = list(accumulate(lengths))
 
     def report(n_done: int) -> None:
-        name = names[min(bisect_right(ends, n_done), len(names) - 1)]
-        on_progress("clustering", name, n_done, ends[-1])
+        if on_progress is not None:  # with the layer that holds the next filter
+            name = names[min(bisect_right(ends, n_done), len(names) - 1)]
+            on_progress("clustering", name, n_done, ends[-1])
 
     report(0)
-    return report
+    together = cluster_points(
+        torch.cat([layer.points for layer in reduced.values()]),
+        max_clusters=max_clusters,
+        on_progress=report,
+    )
+    return dict(zip(reduced, together.split(lengths), strict=True))
 
 
 def _validate(points: Tensor, max_clusters: int, regularization: float) -> None:
@@ -253,17 +231,16 @@ def _standardize(points: Tensor) -> tuple[Tensor, Tensor]:
 
 def _fit(
     points: Tensor, max_clusters: int, regularization: float, on_progress: Callable[[int], None]
-) -> list[Tensor]:
-    """Return labels [P, N] of the highest index; index, likelihood, convergence by K [P, Ks]."""
+) -> tuple[Tensor, Tensor]:
+    """Return labels [P, N] of the highest index, and log-likelihoods by K, [P, Ks]."""
     n_problems, n_samples, _ = points.shape
     array = points.float().mT.contiguous().numpy()
-    by_k = (n_problems, max_clusters - 1)
     labels = np.empty((n_problems, n_samples), np.int32)
-    results = (labels, np.empty(by_k), np.empty(by_k), np.empty(by_k, np.bool_))
+    log_likelihood = np.empty((n_problems, max_clusters - 1))
     settings = (max_clusters, regularization, TOLERANCE, MAX_ITERATIONS)
 
     def work(first: int, stop: int) -> None:
-        fit_all_k(array, first, stop, *settings, *results)
+        fit_all_k(array, first, stop, *settings, labels, log_likelihood)
 
     spread(work, n_problems, on_progress)
-    return [torch.from_numpy(result) for result in results]
+    return torch.from_numpy(labels), torch.from_numpy(log_likelihood)

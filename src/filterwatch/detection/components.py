@@ -1,168 +1,81 @@
-"""Feature maps to points in the plane, by principal component analysis (paper, section 3.1)."""
+"""Principal components by tensor operations: on GPUs, in double precision, of factorized maps.
+
+Float32 on a CPU is compiled; see `kernels.power_iteration`. Both are block power iteration with
+Rayleigh-Ritz.
+"""
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-import numpy as np
 import torch
 from torch import Tensor
 
 from filterwatch.detection.kernels.power_iteration import (
-    BLOCK,
     MAX_ROUNDS,
     PILOT_ROUNDS,
     PILOT_SAMPLES,
-    leading_scores,
+    in_units,
+    is_compiled,
+    least_variance,
+    project_filters,
+    start_directions,
 )
-from filterwatch.detection.kernels.threads import spread
 
-# Of what two directions capture, the compiled form may miss that share. The other one stops when a
-# round adds less than that.
-MOST_MISSED = 3e-5
+# A problem is done when a round adds less than this share of what two directions capture.
 LEAST_GAIN = {torch.float32: 1e-4, torch.float64: 1e-13}
-# Vectors iterated at once by tensor operations, where a round costs little more with many of them.
-# The error shrinks by (variance 17 / variance 2) a round, squared.
+# Vectors iterated at once: here a round costs little more with many of them. The error shrinks by
+# (variance 17 / variance 2) a round, squared.
 _BLOCK = 16
 # A covariance of at most this width is worth forming: it is smaller than the data by far.
 _MAX_COVARIANCE = 128
-
-
-class Conditioned(NamedTuple):
-    """What P problems were like before their samples were brought to unit size and centred.
-
-    Attributes:
-        magnitude: Sum of absolute values, [P], float64; NaN or infinite where a value is.
-        largest: Largest absolute value, [P].
-        variance: Sum of squares after, [P], float64.
-    """
-
-    magnitude: Tensor
-    largest: Tensor
-    variance: Tensor
+# Samples merged at once: work per sample grows with it, the number of eigenproblems falls.
+MERGED_SAMPLES = 32
 
 
 def principal_components(samples: Tensor) -> tuple[Tensor, Tensor]:
     """Project each problem's samples onto their two leading principal components.
 
-    Block power iteration with Rayleigh-Ritz, compiled for float32 on a CPU. Each problem stops by
-    itself. The sign of a component makes its coordinate of largest magnitude positive.
+    The sign of a component makes its coordinate of largest magnitude positive.
 
     Args:
-        samples: [P, N, D], float32 or float64, finite. It is centred and rescaled in place.
+        samples: [P, N, D], float32 or float64. They are centred and rescaled in place.
 
     Returns:
-        Points [P, N, 2], float64 — the second coordinate is 0 where D is 1 — and the share of the
-        variance that each component explains [P, 2], 0 for a problem without variance.
+        Points [P, N, 2], float64, and the sums of absolute values [P], float64, which are NaN or
+        infinite where a value is. The second coordinate is 0 where D is 1, and both are where
+        samples do not vary or are not finite.
     """
-    points, conditioned = reduce_samples(samples)
-    scores = points / conditioned.largest.where(conditioned.largest > 0, 1.0).view(-1, 1, 1)
-    variance = conditioned.variance.where(conditioned.variance > 0, 1.0)
-    return points, scores.square().sum(1) / variance.unsqueeze(1)
-
-
-def reduce_samples(samples: Tensor) -> tuple[Tensor, Conditioned]:
-    """Return the points of samples [P, N, D], and what they were like; see `principal_components`.
-
-    Samples that are not finite are known by their magnitude.
-    """
-    result = project_compiled(samples, samples_first=False)
-    if result is not None:
-        return result
-    conditioned = _condition(samples)
+    if is_compiled(samples):
+        return project_filters(samples, samples_first=False)
     n_problems, n_samples, width = samples.shape
-    alive = conditioned.variance > _least_variance(samples.dtype, n_samples * width)
+    magnitude = absolute_sums(samples)
+    # Unit size first, so that no square leaves the range of the precision. One dimension after the
+    # other, which is vectorised; both at once is not.
+    largest = samples.amax(2).amax(1).maximum(-samples.amin(2).amin(1))
+    samples.div_(largest.where(largest > 0, 1.0).view(-1, 1, 1))
+    samples.sub_(samples.mean(1, keepdim=True))
+    variance = torch.linalg.vector_norm(samples, dim=(1, 2)).double().square()
+    alive = variance > least_variance(samples.dtype, n_samples * width)
     points = samples.new_zeros(n_problems, n_samples, 2, dtype=torch.float64)
     if bool(alive.any()):
         living = samples if bool(alive.all()) else samples[alive]
-        points[alive] = _project(living, _start(width, _BLOCK).to(samples))
-    return _in_units(points, conditioned), conditioned
+        directions = _leading_directions(living)[:, :, :2]
+        scores = (living @ torch.nn.functional.normalize(directions, dim=1)).double()
+        points[alive] = torch.nn.functional.pad(scores, (0, 2 - scores.shape[2]))
+    return in_units(points, largest), magnitude
 
 
-def project_compiled(maps: Tensor, *, samples_first: bool) -> tuple[Tensor, Conditioned] | None:
-    """Do `reduce_samples` in one go for each filter, where maps are contiguous float32 on a CPU.
-
-    Args:
-        maps: [N, P, D], which stay as they are; or [P, N, D], which may be overwritten.
-        samples_first: Which of the two.
-
-    Returns:
-        Points [P, N, 2] and what the samples were like; ``None`` for other maps.
-    """
-    if not _is_compiled(maps):
-        return None
-    n_samples, n_problems, width = maps.shape if samples_first else maps.transpose(0, 1).shape
-    magnitude, variance = np.empty(n_problems), np.empty(n_problems)
-    largest = np.empty(n_problems, np.float32)
-    points = np.empty((n_problems, n_samples, 2))
-    array, start = maps.numpy(), np.zeros((BLOCK, width), np.float32)
-    start[:width] = _start(width, BLOCK).T.numpy()
-    limits = (MOST_MISSED, _least_variance(maps.dtype, n_samples * width))
-
-    def work(first: int, stop: int) -> None:
-        leading_scores(
-            array, samples_first, first, stop, start, *limits, magnitude, largest, variance, points
-        )
-
-    spread(work, n_problems)
-    conditioned = Conditioned(*map(torch.from_numpy, (magnitude, largest, variance)))
-    return _in_units(torch.from_numpy(points), conditioned), conditioned
+def absolute_sums(samples: Tensor) -> Tensor:
+    """Return the sum [P] of absolute values [P, N, D], float64; NaN or infinite where one is."""
+    sums = samples.abs().sum(2).double().sum(1)
+    if bool(torch.isfinite(sums).all()):
+        return sums
+    return samples.double().abs().sum((1, 2))  # unless it was the sum that left float32's range
 
 
-def _is_compiled(samples: Tensor) -> bool:
-    return (
-        samples.device.type == "cpu" and samples.dtype == torch.float32 and samples.is_contiguous()
-    )
-
-
-def _least_variance(dtype: torch.dtype, n_values: int) -> float:
-    """Return the sum of squares up to which so many values only round around a constant."""
-    return 1e3 * n_values * torch.finfo(dtype).eps ** 2
-
-
-def _start(width: int, size: int) -> Tensor:
-    """Return up to so many orthonormal columns [D, b] to start from, float64."""
-    generator = torch.Generator().manual_seed(0)
-    start = torch.randn(width, min(size, width), generator=generator, dtype=torch.float64)
-    basis: Tensor = torch.linalg.qr(start)[0]
-    return basis
-
-
-def _in_units(points: Tensor, conditioned: Conditioned) -> Tensor:
-    """Return points [P, N, 2] in the samples' unit, the farthest one on each axis positive."""
-    extreme = points.gather(1, points.abs().argmax(1, keepdim=True))
-    signed = points * torch.where(extreme < 0, -1.0, 1.0)
-    return signed * conditioned.largest.double().view(-1, 1, 1)
-
-
-def _condition(samples: Tensor) -> Conditioned:
-    """Bring samples [P, N, D] to unit size and centre them, in place.
-
-    Unit size first, so that no square leaves the range of the precision.
-    """
-    absolute = samples.abs().sum(2).double().sum(1)
-    if not bool(torch.isfinite(absolute).all()):
-        # Unless it was the sum that left the range of the precision.
-        absolute = samples.double().abs().sum((1, 2))
-    # One dimension after the other, which is vectorised; both at once is not.
-    extreme = samples.amax(2).amax(1).maximum(-samples.amin(2).amin(1))
-    samples.div_(extreme.where(extreme > 0, 1.0).view(-1, 1, 1))
-    samples.sub_(samples.mean(1, keepdim=True))
-    squares = torch.linalg.vector_norm(samples, dim=(1, 2)).double().square()
-    return Conditioned(absolute, extreme, squares)
-
-
-def _project(samples: Tensor, start: Tensor) -> Tensor:
-    """Return the coordinates [P, N, 2] of centred samples [P, N, D] on their leading directions."""
-    directions = _leading_directions(samples, start)[:, :, :2]
-    scores = (samples @ torch.nn.functional.normalize(directions, dim=1)).double()
-    return torch.nn.functional.pad(scores, (0, 2 - scores.shape[2]))
-
-
-def _leading_directions(samples: Tensor, start: Tensor) -> Tensor:
+def _leading_directions(samples: Tensor) -> Tensor:
     """Return an orthonormal basis [P, D, b] whose first two columns are the leading directions."""
     n_problems, n_samples, width = samples.shape
-    block = start.expand(n_problems, -1, -1)
+    block = start_directions(width, _BLOCK).to(samples).expand(n_problems, -1, -1)
     # The covariance has the directions of the samples, and their squared singular values.
     matrix = samples.mT @ samples if width <= min(_MAX_COVARIANCE, n_samples) else samples
     if len(matrix[0]) > 2 * PILOT_SAMPLES:
@@ -205,3 +118,50 @@ def _improved(matrix: Tensor, block: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     factor = torch.linalg.cholesky(gram).to(image.dtype)
     improved = torch.linalg.solve_triangular(factor.mT, image, upper=True, left=False)
     return improved, block @ rotation, values[:, :2].sum(1)
+
+
+class TruncatedFactors:
+    """Samples [C, N, D] as scores [C, N, r] times an orthonormal basis [C, r, D].
+
+    Each merge keeps the r leading right singular vectors of what is kept and what is new (an
+    incremental singular value decomposition), so that memory for the basis does not grow with N.
+    The mean is not removed: it takes one of the r directions and leaves with it when the scores are
+    centred.
+
+    Args:
+        basis_room: Where the basis is kept, [C, r, D].
+        scores_room: Where the scores are kept, [C, N, r], N being the number of samples in the end.
+
+    Both are given because what is allocated anew at each merge leaves holes in a process's memory,
+    where there are many factorizations.
+    """
+
+    def __init__(self, basis_room: Tensor, scores_room: Tensor) -> None:
+        self._basis_room = basis_room
+        self._scores_room = scores_room
+        self._basis = basis_room[:, :0]
+        # The scores of all samples so far, [C, N, r]; distances between samples are theirs.
+        self.scores = scores_room[:, :0, :0]
+
+    def add(self, samples: Tensor) -> None:
+        """Merge samples [C, B, D]."""
+        for part in samples.split(MERGED_SAMPLES, dim=1):
+            self._merge(part)
+
+    def _merge(self, samples: Tensor) -> None:
+        # A square root of the kept samples' Gram matrix stands for all of them.
+        values, vectors = torch.linalg.eigh((self.scores.mT @ self.scores).double())
+        root = (vectors * values.clamp(min=0).sqrt().unsqueeze(1)).mT.to(samples.dtype)
+        rows = torch.cat([root @ self._basis, samples], dim=1)
+        n_before = self.scores.shape[1]
+        # The right singular vectors of the few long rows, by way of their small Gram matrix.
+        values, vectors = torch.linalg.eigh((rows @ rows.mT).double())
+        rank = min(self._basis_room.shape[1], rows.shape[1], rows.shape[2])
+        values, vectors = values[:, -rank:], vectors[:, :, -rank:]
+        floor = values[:, -1:].clamp(min=torch.finfo(torch.float64).tiny) * 1e-12
+        scale = values.maximum(floor).rsqrt().where(values > floor, 0.0)
+        basis = (vectors * scale.unsqueeze(1)).mT.to(samples.dtype) @ rows
+        scores = self._scores_room[:, : n_before + samples.shape[1], :rank]
+        scores[:, n_before:] = samples @ basis.mT
+        scores[:, :n_before] = self.scores @ (self._basis @ basis.mT)
+        self._basis, self.scores = self._basis_room[:, :rank].copy_(basis), scores

@@ -81,23 +81,13 @@ class AnomalyCriteria:
 
     @classmethod
     def paper(cls, experiment: int) -> AnomalyCriteria:
-        """Return the thresholds of one row of the paper's Table 1.
-
-        Args:
-            experiment: The row: 1, 2 or 3.
-
-        Raises:
-            ValueError: If there is no such row.
-        """
+        """Return the thresholds of row 1, 2 or 3 of the paper's Table 1."""
         if experiment not in _TABLE_1:
             raise ValueError(f"Table 1 has the rows 1, 2 and 3, got {experiment!r}")
         return cls(*_TABLE_1[experiment])
 
     def small_cluster_limit(self, n_samples: int) -> int:
-        """Return lambda as a number of samples: the largest size of a small cluster.
-
-        Args:
-            n_samples: Number of samples in the probe.
+        """Return lambda as a number of samples of the probe's: the largest size of a small cluster.
 
         Raises:
             ValueError: If every cluster of such a probe would count as small.
@@ -123,32 +113,17 @@ def check_criteria(criteria: object, *, none_means: str) -> None:
 
 
 def small_clusters(cluster_sizes: Tensor, limit: int) -> Tensor:
-    """Mark the small clusters.
-
-    Args:
-        cluster_sizes: Number of samples in each cluster, [..., K]; 0 where there is no cluster.
-        limit: The largest size of a small cluster, in samples.
-
-    Returns:
-        Boolean tensor [..., K], true for the non-empty clusters of at most ``limit`` samples.
-    """
+    """Mark the non-empty clusters of at most ``limit`` samples, by the sizes of all [..., K]."""
     return (cluster_sizes > 0) & (cluster_sizes <= limit)
 
 
 def mean_index(ch_index: Tensor, cluster_sizes: Tensor) -> Tensor:
     """Return the mean Calinski-Harabasz index of a layer, which criterion 2 compares with.
 
-    Left out are filters without an index, and those whose points coincide within their clusters
-    but for a millionth of the scatter (a filter that answers to a single sample, for instance):
-    their index, finite or not, is as large as rounding lets it be, and would leave no other filter
-    of the layer above the mean.
-
-    Args:
-        ch_index: Of each filter, [C]; NaN for a filter without one.
-        cluster_sizes: Number of samples in each cluster, [C, K]; 0 where there is no cluster.
-
-    Returns:
-        A scalar; where every index is degenerate, the mean of those, and NaN where there is none.
+    Left out are filters without an index (NaN), and those whose points coincide within their
+    clusters but for a millionth of the scatter (a filter that answers to a single sample, for
+    instance): their index is as large as rounding lets it be, and would leave no other filter of
+    the layer above the mean. Where every index is like that, their mean is returned.
     """
     clusters = (cluster_sizes > 0).sum(-1)
     # Equation 4, solved for the share of the scatter that lies within clusters.
@@ -174,9 +149,6 @@ def flag_anomalies(
         activation: Mean absolute activation of each filter, [C].
         limit: The largest size of a small cluster, in samples.
         criteria: The thresholds.
-
-    Returns:
-        Boolean tensor [C].
     """
     defined = ~torch.isnan(ch_index)
     flagged = defined.clone()

@@ -13,7 +13,7 @@ from filterwatch._checks import check_choice, check_integer, check_patterns, che
 from filterwatch.batches import count_samples, first_samples
 from filterwatch.detection.cluster import cluster
 from filterwatch.detection.criteria import AnomalyCriteria, check_criteria
-from filterwatch.detection.memory import Plan, Workspace, plan_memory
+from filterwatch.detection.memory import FREE_SHARE, Plan, Workspace, plan_ranks
 from filterwatch.detection.reduce import PCA, ProgressCallback, Reduction
 from filterwatch.detection.report import AnomalyReport, judge
 from filterwatch.detection.votes import vote
@@ -149,14 +149,16 @@ def plan_detection(
 ) -> Plan:
     """Find the layers to look at, and decide how their maps are kept.
 
+    What is not explained here is so at `detect_anomaly_filters`.
+
     Args:
         model: The network. It comes back exactly as it went in.
         batch: One or two samples of the probe.
         n_samples: Number of samples in the probe.
-        layers: See `detect_anomaly_filters`, as for the others.
+        layers: Glob patterns over layer or module names.
         forward: How a batch goes through the model.
         seed: Seed of whatever the model draws.
-        memory_budget: Bytes that feature maps may take beside the model's own.
+        memory_budget: Bytes that feature maps may take.
         in_one_batch: Whether the probe goes through in one batch, so that no maps are kept.
         workspace: Where kept maps go from probe to probe. Default: memory is freed with them.
 
@@ -165,9 +167,11 @@ def plan_detection(
             the budget is too small.
     """
     found = find_layers(model, batch, layers=layers, forward=forward, seed=seed)
-    return plan_memory(
-        found, n_samples, memory_budget, in_one_batch=in_one_batch, workspace=workspace
-    )
+    sizes = {layer.name: layer.map_bytes for layer in found}
+    ranks: dict[str, int | None] = dict.fromkeys(sizes)
+    if not in_one_batch:
+        ranks = plan_ranks(sizes, n_samples, memory_budget, free_share=FREE_SHARE)
+    return Plan(found, n_samples, memory_budget, ranks, workspace)
 
 
 def check_detection(

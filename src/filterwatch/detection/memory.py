@@ -37,12 +37,9 @@ class Workspace:
         return Workspace, ()
 
     def empty(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """Return a tensor to be filled, on the device of another, in its precision or float32.
+        """Return a tensor to be filled, on the device of ``like``, in its precision or float32.
 
-        Args:
-            name: Whose it is: what was given out under that name before is given out again.
-            shape: Its shape.
-            like: The other tensor.
+        What was given out under a name before is given out under it again.
         """
         dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
         if like.device.type != "cpu":  # where torch keeps the memory itself
@@ -62,7 +59,7 @@ class Plan:
     Attributes:
         layers: The layers, in forward order.
         n_samples: Number of samples in the probe.
-        memory_budget: Bytes that their maps may take.
+        memory_budget: Bytes that their maps may take together, `FREE_SHARE` of it left free.
         ranks: Layer name to the rank of its truncated factorization; ``None`` where maps are kept
             whole, or not kept because the probe goes through in one batch.
         workspace: Where kept maps go from probe to probe. Default: memory is freed with them.
@@ -93,33 +90,6 @@ class Plan:
         )
 
 
-def plan_memory(
-    layers: Sequence[Layer],
-    n_samples: int,
-    memory_budget: int,
-    *,
-    in_one_batch: bool = False,
-    workspace: Workspace | None = None,
-) -> Plan:
-    """Decide how the maps of layers are kept while a probe goes through.
-
-    Args:
-        layers: The layers.
-        n_samples: Number of samples in the probe.
-        memory_budget: Bytes that all kept maps may take together, with `FREE_SHARE` left free.
-        in_one_batch: Whether the probe goes through in one batch, so that no maps are kept.
-        workspace: Where kept maps go from probe to probe. Default: memory is freed with them.
-
-    Raises:
-        ValueError: If the budget is too small.
-    """
-    ranks: dict[str, int | None] = dict.fromkeys(layer.name for layer in layers)
-    if not in_one_batch:
-        sizes = {layer.name: layer.map_bytes for layer in layers}
-        ranks = plan_ranks(sizes, n_samples, memory_budget, free_share=FREE_SHARE)
-    return Plan(layers, n_samples, memory_budget, ranks, workspace)
-
-
 def plan_ranks(
     bytes_per_sample: Mapping[str, int],
     n_samples: int,
@@ -136,9 +106,6 @@ def plan_ranks(
 
     Returns:
         Layer name to the rank of its factorization, or ``None`` where the maps are kept whole.
-
-    Raises:
-        ValueError: If the budget is too small for either.
     """
     total = sum(bytes_per_sample.values())
     left = int(memory_budget * (1 - free_share))

@@ -8,8 +8,13 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from filterwatch.detection.components import principal_components, project_compiled, reduce_samples
-from filterwatch.detection.factors import MERGED_SAMPLES, TruncatedFactors
+from filterwatch.detection.components import (
+    MERGED_SAMPLES,
+    TruncatedFactors,
+    absolute_sums,
+    principal_components,
+)
+from filterwatch.detection.kernels.power_iteration import is_compiled, project_filters
 from filterwatch.detection.memory import Plan, Workspace
 
 PCA = Literal["filter", "layer"]
@@ -45,8 +50,7 @@ class Reduction:
 
     Args:
         plan: The layers, and how their maps are kept.
-        pca: ``"filter"``: components of each filter's own maps. ``"layer"``: one pair of components
-            for all maps of a layer.
+        pca: ``"filter"``: components of each filter's own maps. ``"layer"``: of all of a layer's.
         on_progress: Called while a layer's turn comes; see `detect_anomaly_filters`.
     """
 
@@ -54,15 +58,15 @@ class Reduction:
         self, plan: Plan, *, pca: PCA = "filter", on_progress: ProgressCallback | None = None
     ) -> None:
         self._layers = {
-            layer.name: LayerReduction(
+            name: LayerReduction(
                 n_samples=plan.n_samples,
                 pca=pca,
-                rank=plan.ranks[layer.name],
+                rank=plan.ranks[name],
                 group_bytes=plan.memory_budget // _GROUPS,
-                name=layer.name,
+                name=name,
                 workspace=plan.workspace,
             )
-            for layer in plan.layers
+            for name in plan.names
         }
         self._on_progress = on_progress
         self._done, self._total = 0, plan.n_samples * len(self._layers)
@@ -99,8 +103,7 @@ class LayerReduction:
         pca: See `Reduction`.
         rank: Rank of the factorization; ``None`` to keep maps whole.
         group_bytes: Largest size of a group of filters reduced together.
-        name: The layer's, under which it finds its memory in the workspace.
-        workspace: Where the memory for kept maps comes from, and stays. Default: it is freed.
+        workspace: Where the memory for kept maps comes from, and stays, under the layer's ``name``.
     """
 
     def __init__(
@@ -155,10 +158,10 @@ class LayerReduction:
             self._give_up(f"it put out {self._seen} maps a filter for {self._n_samples} samples")
         if self._skip is None and self._points is None:
             if self._factors:
-                scores = torch.cat([factors.scores() for factors in self._factors])
+                scores = torch.cat([factors.scores for factors in self._factors])
                 if self._pca == "layer":
                     scores = scores.view(self._n_samples, -1, scores.shape[2]).transpose(0, 1)
-                self._points = self._reduce_group(scores)
+                self._points = self._project(scores)[0]
             elif self._maps is not None:
                 self._reduce(self._maps)
         self._maps, self._factors = None, []
@@ -185,15 +188,15 @@ class LayerReduction:
                 self._room((problems, rank, width), rows, "basis").split(at_once),
                 self._room((problems, n_scores, rank), rows, "scores").split(at_once),
             )
-            self._factors = [TruncatedFactors(rank, *room) for room in zip(*rooms, strict=True)]
+            self._factors = [TruncatedFactors(*room) for room in zip(*rooms, strict=True)]
         magnitudes = []
         for factors, group in zip(self._factors, groups, strict=True):
             magnitude = torch.zeros((), device=rows.device)
             for part in group.split(MERGED_SAMPLES, dim=1):
                 copied = _copied(part)
-                magnitude = magnitude + _absolute_sums(copied)
+                magnitude = magnitude + absolute_sums(copied)
                 if bool(torch.isfinite(magnitude).all()):
-                    factors.add(_by_sample(copied) if common else copied)
+                    factors.add(copied.transpose(0, 1).reshape(1, -1, width) if common else copied)
             magnitudes.append(magnitude)
         self._magnitude = torch.cat(magnitudes) + self._magnitude.to(rows.device)
         self._is_finite()
@@ -201,34 +204,22 @@ class LayerReduction:
     def _reduce(self, rows: Tensor) -> None:
         """Reduce all rows [C, N, D] of the layer at once; kept ones are overwritten."""
         kept = rows is self._maps
-        if self._pca == "filter":
-            arranged = rows if kept else rows.transpose(0, 1)
-            result = project_compiled(arranged, samples_first=not kept)
-            if result is not None:
-                self._magnitude = result[1].magnitude
-                if self._is_finite():
-                    self._points = result[0]
-                return
-        points, magnitudes = [], []
-        for part in rows.split(len(rows) if self._pca == "layer" else self._filters_at_once(rows)):
-            own = part if kept else _copied(part)
-            if self._pca == "layer":
-                magnitudes.append(_absolute_sums(own))
-            else:
-                of_part, conditioned = reduce_samples(own)
-                magnitudes.append(conditioned.magnitude)
-            self._magnitude = torch.cat(magnitudes)
-            if not self._is_finite():
-                return
-            points.append(self._reduce_group(own) if self._pca == "layer" else of_part)
-        self._points = torch.cat(points)
+        arranged = rows if kept else rows.transpose(0, 1)
+        if self._pca == "filter" and is_compiled(arranged):
+            self._points, self._magnitude = project_filters(arranged, samples_first=not kept)
+        else:
+            at_once = len(rows) if self._pca == "layer" else self._filters_at_once(rows)
+            parts = [self._project(p if kept else _copied(p)) for p in rows.split(at_once)]
+            self._points, self._magnitude = map(torch.cat, zip(*parts, strict=True))
+        self._is_finite()
 
-    def _reduce_group(self, rows: Tensor) -> Tensor:
-        """Reduce [C, N, D] to points [C, N, 2], overwriting them."""
+    def _project(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Reduce [C, N, D], overwriting them; return points and sums of absolute values."""
         if self._pca == "filter":
-            return principal_components(rows)[0]
+            return principal_components(rows)
+        magnitude = absolute_sums(rows)
         together = rows.reshape(1, -1, rows.shape[2])
-        return principal_components(together)[0].view(*rows.shape[:2], 2)
+        return principal_components(together)[0].view(*rows.shape[:2], 2), magnitude
 
     def _filters_at_once(self, rows: Tensor) -> int:
         limit = self._group_bytes
@@ -256,23 +247,7 @@ class LayerReduction:
         self._factors = []
 
 
-def _precise(dtype: torch.dtype) -> torch.dtype:
-    """Return a precision that can be computed with."""
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
 def _copied(rows: Tensor) -> Tensor:
-    return rows.to(_precise(rows.dtype), copy=True, memory_format=torch.contiguous_format)
-
-
-def _by_sample(rows: Tensor) -> Tensor:
-    """Return rows [C, B, D] as those of one problem [1, B * C, D], a sample's filters together."""
-    return rows.transpose(0, 1).reshape(1, -1, rows.shape[2])
-
-
-def _absolute_sums(rows: Tensor) -> Tensor:
-    """Return the sum [C] of absolute values [C, N, D], float64; NaN or infinite where one is."""
-    sums = rows.abs().sum(2).double().sum(1)
-    if bool(torch.isfinite(sums).all()):
-        return sums
-    return rows.double().abs().sum((1, 2))  # unless it was the sum that left the range of float32
+    """Return a contiguous copy, in a precision that can be computed with."""
+    dtype = torch.float64 if rows.dtype == torch.float64 else torch.float32
+    return rows.to(dtype, copy=True, memory_format=torch.contiguous_format)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
@@ -23,10 +24,21 @@ from filterwatch.detection.criteria import (
 )
 from filterwatch.detection.memory import Plan
 from filterwatch.detection.reduce import Reduced
-from filterwatch.detection.report_table import report_table
 from filterwatch.detection.votes import Votes
 
 _FORMAT = 1
+# A layer's tensors in a file, and their types there.
+_COLUMNS = {
+    "ch_index": torch.float64,
+    "n_clusters": torch.int64,
+    "cluster_sizes": torch.int64,
+    "activation": torch.float64,
+    "is_anomaly": torch.bool,
+    "votes": torch.float64,
+    "points": torch.float64,
+    "labels": torch.int64,
+}
+_OF_SAMPLES = ("points", "labels")
 
 
 @dataclass(frozen=True)
@@ -104,25 +116,6 @@ class LayerReport:
         """Channels that could not be judged: constant over the probe, or without a clustering."""
         return torch.isnan(self.ch_index).nonzero().flatten().tolist()
 
-    def flags(self, criteria: AnomalyCriteria, limit: int) -> Tensor:
-        """Return which filters some criteria flag, [C]; ``limit`` is lambda in samples."""
-        return flag_anomalies(
-            self.cluster_sizes, self.ch_index, self.activation, limit=limit, criteria=criteria
-        )
-
-    def isolated(self, limit: int) -> Tensor:
-        """Return which samples lie in clusters of at most ``limit`` samples, [C, N].
-
-        Raises:
-            ValueError: If the layer has no labels.
-        """
-        if self.labels is None:
-            raise ValueError(
-                "the report has no labels: write it with include_samples=True to judge it again"
-            )
-        # A dead filter's labels are -1; its sizes are all 0, so that no cluster of it is small.
-        return small_clusters(self.cluster_sizes, limit).gather(1, self.labels.clamp(min=0))
-
 
 @dataclass(frozen=True, eq=False)
 class AnomalyReport:
@@ -158,20 +151,16 @@ class AnomalyReport:
         The clusterings of the whole probe are judged, also where parts of it have voted.
         """
         limit = criteria.small_cluster_limit(self.n_samples)
-        return {name: layer.flags(criteria, limit) for name, layer in self.layers.items()}
-
-    def rejudged(self, criteria: AnomalyCriteria) -> AnomalyReport:
-        """Return the report of the same clusterings under other criteria, without votes.
-
-        Raises:
-            ValueError: If the report was read from a file without points and labels.
-        """
-        layers = {
-            name: replace(self.layers[name], is_anomaly=flags, votes=None)
-            for name, flags in self.flags(criteria).items()
+        return {
+            name: flag_anomalies(
+                layer.cluster_sizes,
+                layer.ch_index,
+                layer.activation,
+                limit=limit,
+                criteria=criteria,
+            )
+            for name, layer in self.layers.items()
         }
-        settings = {**self.settings, "votes": 0}
-        return _collected(layers, self.n_samples, criteria, None, self.skipped, settings)
 
     @property
     def count(self) -> int:
@@ -196,12 +185,11 @@ class AnomalyReport:
     def outlier_samples(self, *, all_filters: bool = False) -> dict[int, int]:
         """Return how many filters isolate each sample in a small cluster, most isolated first.
 
+        Probe index to number of filters (maps); samples that none isolates are absent.
+
         Args:
             all_filters: Count the small clusters of every filter, as in the paper's experiment 2,
                 rather than those of the flagged ones.
-
-        Returns:
-            Probe index to number of filters (maps); samples that none isolates are absent.
         """
         if all_filters:
             counts = Counter(self.isolations)
@@ -212,9 +200,7 @@ class AnomalyReport:
     def to_dict(self, *, include_samples: bool = False) -> dict[str, Any]:
         """Return the report as plain lists, numbers and strings, NaN as ``None``.
 
-        Args:
-            include_samples: Also the points and labels of every filter, which are most of the
-                data.
+        With ``include_samples`` also points and labels of every filter, which are most of the data.
         """
         return {
             "format": _FORMAT,
@@ -238,11 +224,7 @@ class AnomalyReport:
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> AnomalyReport:
-        """Return the report that `to_dict` described.
-
-        Raises:
-            ValueError: If the data is not such a report, or of an unknown format.
-        """
+        """Return the report that `to_dict` described; ``ValueError`` if it is no such report."""
         if data.get("format") != _FORMAT:
             raise ValueError(
                 f"not a report of format {_FORMAT}: found format {data.get('format')!r}; "
@@ -261,15 +243,37 @@ class AnomalyReport:
 
     @classmethod
     def from_json(cls, path: str | Path) -> AnomalyReport:
-        """Read a report that `to_json` wrote.
-
-        Raises:
-            ValueError: If the file is not such a report.
-        """
+        """Read a report that `to_json` wrote; ``ValueError`` if it is no such report."""
         return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
 
     def __rich__(self) -> Table:
-        return report_table(self)
+        table = Table(
+            title=f"{self.count} anomaly filters ({len(self.filters)} distinct convolution "
+            f"filters) on a probe of {self.n_samples} samples",
+            caption=escape("\n".join(self._notes())) or None,
+            caption_justify="left",
+        )
+        table.add_column("layer", overflow="fold")
+        for heading in ("filters", "dead", "anomalies"):
+            table.add_column(heading, justify="right", overflow="fold")
+        table.add_column("channels: outlier samples", overflow="fold")
+        for name, layer in self.layers.items():
+            flagged = [anomaly for anomaly in self.anomalies if anomaly.layer == name]
+            shown = ", ".join(
+                f"{anomaly.channel}: {len(anomaly.outliers)}" for anomaly in flagged[:8]
+            )
+            more = f", … {len(flagged) - 8} more" if len(flagged) > 8 else ""
+            numbers = (len(layer.ch_index), len(layer.dead), layer.count)
+            table.add_row(escape(name), *map(str, numbers), shown + more)
+        return table
+
+    def _notes(self) -> Iterator[str]:
+        samples = list(self.outlier_samples().items())
+        if samples:
+            shown = ", ".join(f"{index} ({count})" for index, count in samples[:8])
+            yield f"{len(samples)} outlier samples; most isolated, with number of filters: {shown}"
+        for name, reason in self.skipped.items():
+            yield f"skipped {name}: {reason}"
 
     def __str__(self) -> str:
         console = Console(width=100, color_system=None, force_terminal=False)
@@ -301,110 +305,81 @@ def judge(
         settings: Arguments of the probe, for the report to say.
     """
     limit = criteria.small_cluster_limit(plan.n_samples)
-    judged: dict[str, LayerReport] = {}
+    layers: dict[str, LayerReport] = {}
+    anomalies: list[AnomalyFilter] = []
+    isolations = torch.zeros(plan.n_samples, dtype=torch.int64)
     for layer in plan.layers:
         if layer.name not in reduced:
             continue
-        found, activation = clusterings[layer.name], reduced[layer.name].activation
-        share = None if ballots is None else ballots.share[layer.name]
-        judged[layer.name] = LayerReport(
+        (points, activation), found = reduced[layer.name], clusterings[layer.name]
+        if ballots is None:
+            share = None
+            flagged = flag_anomalies(
+                found.cluster_sizes, found.ch_index, activation, limit=limit, criteria=criteria
+            )
+            # A dead filter's labels are -1; its sizes are all 0, so that no cluster of it is small.
+            small = small_clusters(found.cluster_sizes, limit)
+            isolated = small.gather(1, found.labels.clamp(min=0))
+        else:
+            share, isolated = ballots.share[layer.name], ballots.isolated[layer.name]
+            flagged = share > 0.5
+        layers[layer.name] = LayerReport(
             kind=layer.kind,
             ch_index=found.ch_index,
             n_clusters=found.n_clusters,
             cluster_sizes=found.cluster_sizes,
             activation=activation,
-            is_anomaly=share > 0.5
-            if share is not None
-            else flag_anomalies(
-                found.cluster_sizes, found.ch_index, activation, limit=limit, criteria=criteria
-            ),
+            is_anomaly=flagged,
             sources=layer.sources,
-            points=reduced[layer.name].points,
+            points=points,
             labels=found.labels,
             votes=share,
         )
-    isolated = None if ballots is None else ballots.isolated
-    return _collected(judged, plan.n_samples, criteria, isolated, skipped or {}, settings or {})
-
-
-def _collected(
-    layers: Mapping[str, LayerReport],
-    n_samples: int,
-    criteria: AnomalyCriteria,
-    isolated: Mapping[str, Tensor] | None,
-    skipped: Mapping[str, str],
-    settings: Mapping[str, Any],
-) -> AnomalyReport:
-    """Return the report of layers whose filters are flagged.
-
-    By default the samples in small clusters are the isolated ones.
-    """
-    limit = criteria.small_cluster_limit(n_samples)
-    anomalies: list[AnomalyFilter] = []
-    counts = torch.zeros(n_samples, dtype=torch.int64)
-    for name, layer in layers.items():
-        samples = layer.isolated(limit) if isolated is None else isolated[name]
-        counts += samples.sum(0)
-        anomalies += [
-            _described(name, layer, channel, samples[channel])
-            for channel in layer.is_anomaly.nonzero().flatten().tolist()
-        ]
+        isolations += isolated.sum(0)
+        for channel in flagged.nonzero().flatten().tolist():
+            sizes = found.cluster_sizes[channel]
+            source_layer, source_channel = layer.sources[channel] or (None, None)
+            anomalies.append(
+                AnomalyFilter(
+                    layer=layer.name,
+                    channel=channel,
+                    source_layer=source_layer,
+                    source_channel=source_channel,
+                    ch_index=float(found.ch_index[channel]),
+                    n_clusters=int(found.n_clusters[channel]),
+                    cluster_sizes=sizes[sizes > 0].tolist(),
+                    activation=float(activation[channel]),
+                    outliers=isolated[channel].nonzero().flatten().tolist(),
+                )
+            )
     return AnomalyReport(
         anomalies=anomalies,
-        layers=dict(layers),
-        skipped=dict(skipped),
-        n_samples=n_samples,
+        layers=layers,
+        skipped=dict(skipped or {}),
+        n_samples=plan.n_samples,
         criteria=criteria,
         small_cluster_limit=limit,
-        settings=dict(settings),
-        isolations={at: int(counts[at]) for at in counts.nonzero().flatten().tolist()},
-    )
-
-
-def _described(name: str, layer: LayerReport, channel: int, isolated: Tensor) -> AnomalyFilter:
-    sizes = layer.cluster_sizes[channel]
-    layer_name, index = layer.sources[channel] or (None, None)
-    return AnomalyFilter(
-        layer=name,
-        channel=channel,
-        source_layer=layer_name,
-        source_channel=index,
-        ch_index=float(layer.ch_index[channel]),
-        n_clusters=int(layer.n_clusters[channel]),
-        cluster_sizes=sizes[sizes > 0].tolist(),
-        activation=float(layer.activation[channel]),
-        outliers=isolated.nonzero().flatten().tolist(),
+        settings=dict(settings or {}),
+        isolations={at: int(isolations[at]) for at in isolations.nonzero().flatten().tolist()},
     )
 
 
 def _layer_to_dict(layer: LayerReport, include_samples: bool) -> dict[str, Any]:
-    data: dict[str, Any] = {
-        "kind": layer.kind,
-        "ch_index": [None if value != value else value for value in layer.ch_index.tolist()],
-        "n_clusters": layer.n_clusters.tolist(),
-        "cluster_sizes": layer.cluster_sizes.tolist(),
-        "activation": layer.activation.tolist(),
-        "is_anomaly": layer.is_anomaly.tolist(),
-        "sources": layer.sources,
-        "votes": None if layer.votes is None else layer.votes.tolist(),
-    }
-    if include_samples and layer.points is not None and layer.labels is not None:
-        data["points"] = layer.points.tolist()
-        data["labels"] = layer.labels.tolist()
+    data: dict[str, Any] = {"kind": layer.kind, "sources": layer.sources, "votes": None}
+    for name in _COLUMNS:
+        values = getattr(layer, name)
+        if values is not None and (include_samples or name not in _OF_SAMPLES):
+            data[name] = values.tolist()
+    data["ch_index"] = [None if value != value else value for value in data["ch_index"]]
     return data
 
 
 def _layer_from_dict(data: dict[str, Any]) -> LayerReport:
     ch_index = [float("nan") if value is None else value for value in data["ch_index"]]
-    return LayerReport(
-        kind=data["kind"],
-        ch_index=torch.tensor(ch_index, dtype=torch.float64),
-        n_clusters=torch.tensor(data["n_clusters"], dtype=torch.int64),
-        cluster_sizes=torch.tensor(data["cluster_sizes"], dtype=torch.int64),
-        activation=torch.tensor(data["activation"], dtype=torch.float64),
-        is_anomaly=torch.tensor(data["is_anomaly"], dtype=torch.bool),
-        sources=[None if source is None else (source[0], source[1]) for source in data["sources"]],
-        points=torch.tensor(data["points"], dtype=torch.float64) if "points" in data else None,
-        labels=torch.tensor(data["labels"], dtype=torch.int64) if "labels" in data else None,
-        votes=None if data["votes"] is None else torch.tensor(data["votes"], dtype=torch.float64),
-    )
+    columns: dict[str, Any] = {
+        name: torch.tensor(values, dtype=_COLUMNS[name])
+        for name, values in {**data, "ch_index": ch_index}.items()
+        if name in _COLUMNS and values is not None
+    }
+    sources = [None if source is None else (source[0], source[1]) for source in data["sources"]]
+    return LayerReport(kind=data["kind"], sources=sources, **columns)

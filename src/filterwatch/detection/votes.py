@@ -22,12 +22,11 @@ BALLOT_SHARE = 0.25
 
 
 class Votes(NamedTuple):
-    """The outcome of a vote over random parts of the probe.
+    """By layer: the share of ballots that flag each filter, and the samples that it isolates.
 
     Attributes:
-        share: Layer name to the share of the ballots that flag each filter, [C].
-        isolated: Layer name to which samples [C, N] lie in a small cluster on most of the ballots
-            that hold them.
+        share: [C].
+        isolated: [C, N]: which samples lie in a small cluster on most ballots that hold them.
     """
 
     share: dict[str, Tensor]
@@ -45,11 +44,6 @@ def ballots(votes: int, n_samples: int, size: int) -> Iterator[Tensor]:
     A random order of the probe is dealt out in parts, then another one, so that every sample is in
     as many ballots as the next, or in one more, but for what a last part lacks. No seed changes
     them: that would change what a network is said to be like, and nothing else.
-
-    Args:
-        votes: Number of ballots.
-        n_samples: Number of samples in the probe.
-        size: Number of samples in a ballot.
     """
     generator = torch.Generator().manual_seed(0)
     for at in range(votes):
@@ -66,15 +60,9 @@ def vote(
     votes: int,
     max_clusters: int = 14,
 ) -> Votes:
-    """Cluster and judge random parts of the probe.
+    """Cluster and judge random parts of the probe, by its points as `Reduction` returns them.
 
     Lambda as a fraction is taken of the part; as a count it shrinks with the part.
-
-    Args:
-        reduced: Layer name to its points, as `Reduction` returns them.
-        criteria: The thresholds.
-        votes: Number of ballots.
-        max_clusters: Largest number of clusters.
     """
     if not reduced:
         return Votes({}, {})

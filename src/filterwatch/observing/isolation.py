@@ -19,10 +19,6 @@ def undisturbed(model: nn.Module, *, seed: int = 0) -> Iterator[None]:
     BatchNorm stays frozen), every buffer, and the global random state of Python, NumPy and torch.
     Inside, that state is seeded, so that a model which samples in evaluation mode repeats itself.
     Compiled modules run eagerly inside: their own code would hide the feature maps.
-
-    Args:
-        model: The model to look at.
-        seed: Seed of the global random state inside.
     """
     # Flags are set one by one: train() and eval() may be overridden, and flatten them.
     training = [(module, module.training) for module in model.modules()]

@@ -72,10 +72,9 @@ def find_layers(
     Args:
         model: The network. It comes back exactly as it went in.
         batch: Images [B, C, H, W], or whatever ``forward`` takes; one or two samples are enough.
-        layers: Glob patterns over layer or module names; ``None`` means every convolution, and the
-            activations and max-pools that follow one.
-        forward: How a batch goes through the model. Default: its images, on the model's device.
-        seed: Seed of the global random state during the pass, which is restored behind it.
+        layers: See `detect_anomaly_filters`, as for the others.
+        forward: How a batch goes through the model.
+        seed: Seed of whatever the model draws.
 
     Raises:
         ValueError: If the model has no 2-D convolution, or a pattern matches no layer; the message
@@ -131,10 +130,9 @@ def observe(
             in-place activation may overwrite them right after.
         layers: The layers whose maps are wanted, as `find_layers` returns them. Default: all, with
             those that no convolution comes before.
-        masks: Masks on filters of ``layers``, as `mask_filters` returns them. Default: maps are
-            handed over as they are.
+        masks: Masks on filters of ``layers``, as `mask_filters` returns them.
         forward: How a batch goes through the model. Default: its images, on the model's device.
-        seed: Seed of the global random state during the passes, which is restored behind them.
+        seed: Seed of whatever the model draws.
     """
     run = forward or default_forward(model)
     masked = set(masks.filters) if masks is not None else set()
@@ -239,12 +237,8 @@ def observed(
 ) -> Iterator[None]:
     """Call ``consume`` for every convolution, activation and max-pool with 4-D output.
 
-    And for every normalization, which puts out no maps of its own.
-
-    Args:
-        model: The network.
-        consume: Called with what ran, which it must not keep.
-        provenance: Follows every operator where it is given.
+    And for every normalization, which puts out no maps of its own. ``provenance`` follows every
+    operator where it is given.
     """
     running = _RunningModules(model)
     try:
@@ -258,7 +252,6 @@ class _RunningModules:
     """Knows which of a model's modules is running, by forward hooks."""
 
     def __init__(self, model: nn.Module) -> None:
-        # A compiled module stands around the original one: the name says nothing of it.
         names = {module: eager_name(name) for name, module in model.named_modules()}
         self._stack: list[tuple[str, nn.Module]] = [("", model)]
         self._owners = {
@@ -273,32 +266,29 @@ class _RunningModules:
 
     @property
     def name(self) -> str:
-        """The running module's name."""
         return self._stack[-1][0]
 
     def detach(self) -> None:
         for handle in self._handles:
             handle.remove()
 
-    def locate(self, kind: str, operator: str, args: Sequence[Any]) -> tuple[str, str, str | None]:
-        """Return the layer's name, the running module's name, and the owner of the filters."""
+    def locate(self, kind: str, operator: str, args: Sequence[Any]) -> tuple[str, str | None]:
+        """Return the layer's name, and the owner of the filters."""
         name, module = self._stack[-1]
+        functional = functional_name(operator)
+        joined = f"{name}.{functional}" if name else functional
         if kind == "convolution":
             owner = self._owners.get(id(args[1]))
             if owner is None and isinstance(module, nn.Conv2d):
                 owner = name  # the filters are computed from parameters, or were cast
-            layer = owner if owner is not None else _join(name, functional_name(operator))
-            return layer or functional_name(operator), name, owner
+            return (joined if owner is None else owner or functional), owner
         is_leaf = next(module.children(), None) is None
         if is_leaf and name and (operator == "_prelu_kernel" or not _has_filters(module)):
-            return name, name, None
-        return _join(name, functional_name(operator)), name, None
+            return name, None
+        return joined, None
 
     def _enter(self, name: str) -> Callable[[nn.Module, Any], None]:
-        def hook(module: nn.Module, inputs: Any) -> None:
-            self._stack.append((name, module))
-
-        return hook
+        return lambda module, inputs: self._stack.append((name, module))
 
     def _leave(self, module: nn.Module, inputs: Any, output: Any) -> None:
         self._stack.pop()
@@ -332,18 +322,14 @@ class _Observer(TorchDispatchMode):
         if kind == "normalization":
             self._consume(Operation(kind, "", self._running.name, None, maps, args))
         elif maps.ndim == 4:
-            layer, module_name, owner = self._running.locate(kind, operator, args)
+            layer, owner = self._running.locate(kind, operator, args)
             self._calls[layer] += 1
             call = self._calls[layer]
             numbered = layer if call == 1 else f"{layer}#{call}"
-            self._consume(Operation(kind, numbered, module_name, owner, maps, args))
+            self._consume(Operation(kind, numbered, self._running.name, owner, maps, args))
         return output
 
 
 def _has_filters(module: nn.Module) -> bool:
     weights = [getattr(module, "weight", None), *module.parameters(recurse=False)]
     return any(isinstance(weight, Tensor) and weight.ndim > 2 for weight in weights)
-
-
-def _join(module_name: str, name: str) -> str:
-    return f"{module_name}.{name}" if module_name else name

@@ -66,11 +66,9 @@ def plain_name(operator: str) -> str:
 
 
 def kind_of(name: str) -> str | None:
-    """Return what an operator is to the method.
+    """Return ``"convolution"``, ``"activation"`` or ``"max_pool"`` for what makes feature maps.
 
-    Returns:
-        ``"convolution"``, ``"activation"`` or ``"max_pool"`` for what makes feature maps,
-        ``"normalization"`` for what masking a filter must reach too, ``None`` for anything else.
+    ``"normalization"`` for what masking a filter must reach too, ``None`` for anything else.
     """
     if name in CONVOLUTION:
         return "convolution"

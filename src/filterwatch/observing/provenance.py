@@ -37,24 +37,14 @@ class Provenance:
         return id(tensor) in self._shadows
 
     def sources(self, tensor: Tensor, axis: int = 1) -> list[tuple[str, int] | None]:
-        """Return the filter behind each channel of a tracked tensor, as (module name, index).
-
-        Args:
-            tensor: Maps [B, C, h, w], or anything else that has channels.
-            axis: Where its channels are.
-        """
+        """Return the filter behind each channel of a tracked tensor, as (module name, index)."""
         tags = self._shadows[id(tensor)][1].transpose(1, axis)
         return [
             None if tag == UNKNOWN else self._filters[tag] for tag in _channel_tags(tags).tolist()
         ]
 
     def record_convolution(self, module_name: str | None, maps: Tensor) -> None:
-        """Give the output [B, C, h, w] of a convolution its tags.
-
-        Args:
-            module_name: The module that holds the filters; ``None`` if no module does.
-            maps: The output.
-        """
+        """Give the output [B, C, h, w] of a convolution its tags, by who holds its filters."""
         n_channels = maps.shape[1]
         if module_name is None:
             tags = torch.full((n_channels,), UNKNOWN)
@@ -66,15 +56,7 @@ class Provenance:
         self._remember(maps, _per_channel(tags, maps.shape))
 
     def record(self, name: str, func: Any, args: Any, kwargs: Any, output: Any) -> None:
-        """Follow one operator.
-
-        Args:
-            name: The operator's name without an in-place mark.
-            func: The operator, to be replayed on tags where it only moves elements.
-            args: Its positional arguments.
-            kwargs: Its keyword arguments.
-            output: What it returned.
-        """
+        """Follow one operator, by its name without an in-place mark, and what it returned."""
         tensors = [leaf for leaf in tree_flatten((args, kwargs))[0] if isinstance(leaf, Tensor)]
         if name in CONVOLUTION or not any(self.tracks(tensor) for tensor in tensors):
             return

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from filterwatch.detection.kernels.cache import Array, kernel_part
+from filterwatch.detection.kernels.compiled import Array, kernel_part
 
 MAX_LLOYD_ITERATIONS = 50
 # Lloyd's iterations end when the squares of the centres' shifts add up to less, in squared units of

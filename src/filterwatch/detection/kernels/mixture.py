@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from filterwatch.detection.kernels.cache import Array, kernel, kernel_part
+from filterwatch.detection.kernels.compiled import Array, kernel, kernel_part
 from filterwatch.detection.kernels.kmeans import cluster_moments, grow, lloyd, measure
 
 # Within-cluster scatter below this share of the total is rounding error: it is not divided by.
@@ -210,9 +210,9 @@ def fit(
     tolerance: float,
     max_iterations: int,
     labels: Array,
-) -> tuple[float, bool]:
-    """Iterate from a mixture, in place; return log-likelihood and whether it converged."""
-    n_samples = x.shape[0]
+) -> float:
+    """Iterate from a mixture, in place; return the mean log-likelihood."""
+    n_samples: int = x.shape[0]
     factors = np.empty((n_clusters, 6), np.float32)
     density = np.empty((n_clusters, _BLOCK), np.float32)
     peak, total = np.empty(_BLOCK, np.float32), np.empty(_BLOCK, np.float32)
@@ -256,7 +256,7 @@ def fit(
             row = density[k][:size]
             for i in range(size):
                 block_labels[i] = np.int32(k) if row[i] == peak[i] else block_labels[i]
-    return log_likelihood, converged
+    return log_likelihood
 
 
 @kernel_part
@@ -296,9 +296,7 @@ def fit_all_k(
     tolerance: float,
     max_iterations: int,
     labels: Array,
-    ch_by_k: Array,
     log_likelihood: Array,
-    converged: Array,
 ) -> None:
     """Fit K = 2 … ``max_clusters`` for the problems ``first`` … ``stop`` - 1.
 
@@ -311,9 +309,7 @@ def fit_all_k(
         tolerance: Least gain in mean log-likelihood that keeps a fit going.
         max_iterations: Largest number of steps.
         labels: Filled with those of the highest index, the smaller K at a tie, int32 [P, N].
-        ch_by_k: Filled with the Calinski-Harabasz index, float64 [P, max_clusters - 1].
-        log_likelihood: Filled, float64 [P, max_clusters - 1].
-        converged: Filled, bool [P, max_clusters - 1].
+        log_likelihood: Filled with the mean of each K, float64 [P, max_clusters - 1].
     """
     n_samples = points.shape[2]
     centers, sizes = np.empty((max_clusters, 2)), np.empty(max_clusters)
@@ -327,16 +323,14 @@ def fit_all_k(
         labels[problem] = 0
         best = -1.0
         for n_clusters in range(2, max_clusters + 1):
-            at = n_clusters - 2
             grow(x, y, own, n_clusters - 1, centers, distances)
             lloyd(x, y, centers, n_clusters, nearest, distances)
             from_labels(x, y, nearest, centers[:n_clusters], regularization, mixture)
-            log_likelihood[problem, at], converged[problem, at] = fit(
+            log_likelihood[problem, n_clusters - 2] = fit(
                 x, y, mixture, n_clusters, regularization, tolerance, max_iterations, own
             )
             measure(x, y, own, n_clusters, centers, sizes, distances)
             index = _calinski_harabasz(centers, sizes, distances, n_clusters)
-            ch_by_k[problem, at] = index
             if index > best:  # never true of NaN
                 best = index
                 labels[problem] = own

@@ -13,8 +13,10 @@ import math
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from filterwatch.detection.kernels.cache import Array, kernel, kernel_part
+from filterwatch.detection.kernels.compiled import Array, kernel, kernel_part, spread
 
 # Vectors iterated at once, a multiple of four. With more of them fewer rounds are needed, and each
 # takes longer.
@@ -23,6 +25,8 @@ BLOCK = 8
 # one is taken as the bound.
 _BOUND = BLOCK // 2
 MAX_ROUNDS = 50
+# Share of what two directions capture that may be missed.
+MOST_MISSED = 3e-5
 # The first rounds see this many of the samples: a start nearly as good for a share of the price.
 PILOT_SAMPLES = 128
 PILOT_ROUNDS = 2
@@ -261,8 +265,61 @@ def _condition(
     return absolute, extreme, squares
 
 
+def is_compiled(maps: Tensor) -> bool:
+    """Return whether `project_filters` takes such maps; others are for tensor operations."""
+    return maps.device.type == "cpu" and maps.dtype == torch.float32 and maps.is_contiguous()
+
+
+def project_filters(maps: Tensor, *, samples_first: bool) -> tuple[Tensor, Tensor]:
+    """Project each filter's maps onto their two leading principal components.
+
+    Args:
+        maps: Contiguous float32 on a CPU: [N, P, D]; or [P, N, D], which are overwritten.
+        samples_first: Which of the two.
+
+    Returns:
+        Points [P, N, 2], and the sums of absolute values [P], float64: NaN or infinite for a filter
+        with a value that is, and whose points are 0 like those of one without variance.
+    """
+    n_samples, n_problems, width = maps.shape if samples_first else maps.transpose(0, 1).shape
+    magnitude, largest = np.empty(n_problems), np.empty(n_problems, np.float32)
+    points = np.empty((n_problems, n_samples, 2))
+    array, start = maps.numpy(), np.zeros((BLOCK, width), np.float32)
+    start[:width] = start_directions(width, BLOCK).T.numpy()
+    limits = (MOST_MISSED, least_variance(maps.dtype, n_samples * width))
+
+    def work(first: int, stop: int) -> None:
+        _project_range(
+            array, samples_first, first, stop, start, *limits, magnitude, largest, points
+        )
+
+    spread(work, n_problems)
+    in_map_units = in_units(torch.from_numpy(points), torch.from_numpy(largest))
+    return in_map_units, torch.from_numpy(magnitude)
+
+
+def start_directions(width: int, size: int) -> Tensor:
+    """Return up to so many orthonormal columns [D, b] to start from, float64."""
+    generator = torch.Generator().manual_seed(0)
+    start = torch.randn(width, min(size, width), generator=generator, dtype=torch.float64)
+    basis: Tensor = torch.linalg.qr(start)[0]
+    return basis
+
+
+def least_variance(dtype: torch.dtype, n_values: int) -> float:
+    """Return the sum of squares up to which so many values only round around a constant."""
+    return 1e3 * n_values * torch.finfo(dtype).eps ** 2
+
+
+def in_units(points: Tensor, largest: Tensor) -> Tensor:
+    """Return points [P, N, 2] in units of ``largest`` [P], the farthest on each axis positive."""
+    extreme = points.gather(1, points.abs().argmax(1, keepdim=True))
+    signed = points * torch.where(extreme < 0, -1.0, 1.0)
+    return signed * largest.double().view(-1, 1, 1)
+
+
 @kernel
-def leading_scores(
+def _project_range(
     maps: Array,
     samples_first: bool,
     first: int,
@@ -272,23 +329,11 @@ def leading_scores(
     least_variance: float,
     magnitude: Array,
     largest: Array,
-    variance: Array,
     points: Array,
 ) -> None:
-    """Project each filter's samples onto their two leading principal components.
+    """Do `project_filters` for the filters ``first`` … ``stop`` - 1.
 
-    Args:
-        maps: Float32 [N, P, D]; or [P, N, D], which are centred and brought to unit size in place.
-        samples_first: Which of the two.
-        first: First filter.
-        stop: One past the last.
-        start: Orthonormal rows to start from, float32 [BLOCK, D]; zeros beyond D rows.
-        tolerance: Share of the captured variance that may be missed.
-        least_variance: Filters with no more than that have points 0.
-        magnitude: Filled with the sum of absolute values, float64 [P].
-        largest: Filled with the largest absolute value, float32 [P].
-        variance: Filled with the sum of squares, in units of the largest value, float64 [P].
-        points: Filled, in units of the largest value, float64 [P, N, 2].
+    ``start`` [BLOCK, D] has zeros beyond D rows; points are in units of the filter's ``largest``.
     """
     n_samples = maps.shape[0] if samples_first else maps.shape[1]
     width = maps.shape[2]
@@ -302,9 +347,7 @@ def leading_scores(
             x = gathered
         else:
             x = maps[problem]
-        magnitude[problem], largest[problem], variance[problem] = _condition(
-            x, total, mean, extremes
-        )
+        magnitude[problem], largest[problem], variance = _condition(x, total, mean, extremes)
         points[problem] = 0.0
-        if variance[problem] > least_variance and variance[problem] < np.inf:
-            _project(x, variance[problem], tolerance, start, points[problem])
+        if variance > least_variance and variance < np.inf:
+            _project(x, variance, tolerance, start, points[problem])
