@@ -10,10 +10,11 @@ def lazy_names(
 ) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
     """Return ``__getattr__`` and ``__dir__`` for a package's ``__init__``.
 
-    To be assigned where a type checker does not look, beside the imports that it does look at::
+    The package's ``__all__`` is set to the names. To be assigned where a type checker does not
+    look, beside the imports that it does look at::
 
         if TYPE_CHECKING:
-            from filterwatch.models.networks import LeNet5
+            from filterwatch.models.networks import LeNet5 as LeNet5
         else:
             __getattr__, __dir__ = lazy_names(__name__, networks=["LeNet5"])
 
@@ -30,4 +31,5 @@ def lazy_names(
         setattr(sys.modules[package], name, value)  # found without a call from now on
         return value
 
+    vars(sys.modules[package])["__all__"] = sorted(home)
     return get, lambda: sorted({*vars(sys.modules[package]), *home})

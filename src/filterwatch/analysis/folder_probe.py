@@ -24,7 +24,6 @@ from filterwatch.datamodules import (
 )
 
 _SPLITS = {"train", "training", "val", "valid", "validation", "test"}
-_IN_MEMORY = 2 * 1024**3  # bytes of decoded images; more are decoded when they are needed
 
 
 @dataclass(frozen=True)
@@ -125,9 +124,7 @@ def sample_probe(
         image_size, size_origin = _own_size(probe_paths, usual_image_size)
     statistics = choose_statistics(in_channels, None, mean, std)
     try:
-        source = open_images(
-            [str(path) for path in probe_paths], image_size, in_channels == 1, _IN_MEMORY
-        )
+        source = open_images([str(path) for path in probe_paths], image_size, in_channels == 1)
     except ValueError as error:
         raise InputError(str(error)) from error
     return ProbeImages(

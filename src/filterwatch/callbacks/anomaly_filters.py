@@ -34,7 +34,6 @@ from filterwatch.callbacks.probe import (
     ProbeSource,
     UnequalImagesError,
     check_probe,
-    is_training_data,
     take_probe,
 )
 from filterwatch.callbacks.record import (
@@ -276,7 +275,7 @@ class AnomalyFilterCallback(Callback):
             module=pl_module,
             batches=samples.batches,
             first_samples=samples.first_samples,
-            holds_training_data=is_training_data(trainer, self.probe),
+            holds_training_data=isinstance(self.probe, str),  # "train"
             probe_step=self.probe_step,
             run=partial(evaluate, trainer, pl_module),
             history=self.history,

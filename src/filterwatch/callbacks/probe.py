@@ -72,13 +72,6 @@ def check_probe(probe: object) -> None:
         )
 
 
-def is_training_data(trainer: Trainer, probe: ProbeSource) -> bool:
-    """Return whether a probe is known to be of training samples."""
-    if probe is None:  # the bundled datamodules can be asked for such a probe, too
-        return getattr(getattr(trainer, "datamodule", None), "probe_source", None) == "train"
-    return isinstance(probe, str)
-
-
 def take_probe(
     trainer: Trainer,
     pl_module: LightningModule,
