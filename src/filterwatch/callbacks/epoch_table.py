@@ -16,9 +16,6 @@ class EpochTable(Callback):
 
     Args:
         metrics: Names of the columns, in order; a metric without a value prints as "-".
-
-    Example:
-        >>> table = EpochTable(metrics=["train_loss", "val_loss", "anomaly_filters"])
     """
 
     def __init__(self, metrics: Sequence[str]) -> None:

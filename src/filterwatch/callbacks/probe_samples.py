@@ -30,17 +30,13 @@ T = TypeVar("T")
 def choose_samples(
     pool: Sequence[int], labels: np.ndarray[Any, Any] | None, size: int, seed: int
 ) -> list[int]:
-    """Choose samples at random, the classes in proportion.
+    """Choose samples at random, the classes in proportion, and return their indices, ascending.
 
     Args:
-        pool: Indices to choose from.
-        labels: Label of every sample of the data set, which ``pool`` indexes; ``None`` chooses
-            without regard to labels.
-        size: How many to choose; a smaller pool is taken whole.
+        pool: Indices to choose from; one of no more than ``size`` is taken whole.
+        labels: Label of every sample of the data set, which ``pool`` indexes, if they are known.
+        size: How many to choose.
         seed: Seed of the choice.
-
-    Returns:
-        The chosen indices, ascending.
     """
     if len(pool) <= size:
         return sorted(pool)

@@ -106,9 +106,6 @@ def open_images(
         paths: At least one file.
         size: Side in pixels that the network takes; None keeps the files' own, common size.
         grayscale: Whether to decode to one channel instead of three.
-
-    Raises:
-        ValueError: A file is no readable image, or the files differ in size and ``size`` is None.
     """
     as_stored, resized = FileImages(paths, None, grayscale), FileImages(paths, size, grayscale)
     channels, height, width = as_stored.decode(0).shape
