@@ -7,6 +7,7 @@ from rich.console import Console
 from watched import LAYERS, fit, watch
 
 from filterwatch.callbacks.probe import Probe
+from filterwatch.callbacks.record import Record
 from filterwatch.callbacks.summary import summary_table
 from filterwatch.detection import AnomalyCriteria, AnomalyFilter, AnomalyReport
 
@@ -17,7 +18,8 @@ def rendered(report: AnomalyReport, samples: Probe | None) -> str:
         {"epoch": epoch, "count": sum(row), "by_layer": dict(zip("abc", row, strict=True))}
         for epoch, row in counts.items()
     ]
-    table = summary_table(history, report, samples, probe_seconds=[0.5, 1.0, 1.5], fit_seconds=60.0)
+    record = Record(history, seconds=[0.5, 1.0, 1.5])
+    table = summary_table(record, report, samples, fit_seconds=60.0)
     console = Console(width=120, color_system=None)
     with console.capture() as capture:
         console.print(table)

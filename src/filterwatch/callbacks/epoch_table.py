@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+_USUAL = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "anomaly_filters")
+
 
 class EpochTable(Callback):
     """Prints one line an epoch: the epoch's number, its metrics, and the seconds it took.
@@ -15,10 +17,11 @@ class EpochTable(Callback):
     Whole numbers are printed as such until the column shows its first fraction.
 
     Args:
-        metrics: Names of the columns, in order; a metric without a value prints as "-".
+        metrics: Names of the columns, in order; a metric without a value prints as "-". By default
+            those that ``ImageClassifier`` and ``AnomalyFilterCallback`` log.
     """
 
-    def __init__(self, metrics: Sequence[str]) -> None:
+    def __init__(self, metrics: Sequence[str] = _USUAL) -> None:
         super().__init__()
         if not metrics:
             raise ValueError("metrics must name at least one metric, such as 'val_loss': got none")

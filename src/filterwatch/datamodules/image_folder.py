@@ -17,9 +17,8 @@ class ImageFolderDataModule(ImageDataModule):
     """Images in ``root/train/<class>``, and optionally ``root/val`` and ``root/test/<class>``.
 
     Classes are the folders in ``root/train``, sorted by name. Without ``root/val``, validation
-    images are split off the training images. Without ``root/test``, there is nothing to test on
-    and :meth:`test_dataloader` says so: validation images, which have selected the model, are no
-    substitute.
+    images are split off the training images. Without ``root/test``, there is nothing to test on:
+    validation images, which have selected the model, are no substitute.
 
     The images of a folder that take up to 2 GiB decoded are decoded once, at the start, and kept
     in memory. Others are decoded as they are needed: set ``num_workers`` then.

@@ -19,6 +19,7 @@ from filterwatch.datamodules.preprocessing import resize
 
 _IN_MEMORY = 2 * 1024**3  # most bytes of decoded images to keep in memory, in each process
 _CHUNK = 16  # files that a thread decodes before it reports
+_MANY = 2000  # files to show a progress bar for: some seconds on a few cores
 
 
 class ImageSource(Protocol):
@@ -134,6 +135,8 @@ def _decode_all(files: FileImages) -> Tensor:
         images[start : rows.stop] = files.read(torch.tensor([0, *rows]))[1:]
 
     starts = range(0, n_files, _CHUNK)
+    first_process = getattr(rank_zero_only, "rank", 0) == 0
+    watched = first_process and sys.stderr.isatty() and not os.environ.get("CI")
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         # Leaving map's iterator, also by an error, cancels the chunks that have not begun.
         progress = track(
@@ -142,7 +145,7 @@ def _decode_all(files: FileImages) -> Tensor:
             description=f"Decoding {n_files:,} images into memory",
             console=Console(stderr=True),
             transient=True,
-            disable=not sys.stderr.isatty() or getattr(rank_zero_only, "rank", 0) != 0,
+            disable=n_files < _MANY or not watched,
         )
         for _ in progress:
             pass
