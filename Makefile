@@ -11,7 +11,7 @@ help:
 	@echo "make demo    train a small CNN on the embedded digits with the callback, and say where to look"
 	@echo "make test    the whole test suite"
 	@echo "make slow    the checks that take minutes"
-	@echo "make lint    ruff and mypy --strict"
+	@echo "make lint    ruff, mypy --strict, and which package may import which"
 	@echo "make bench   the benchmarks, each as a ratio within one run"
 
 # The stamp is younger than pyproject.toml exactly when the environment matches it.
@@ -37,6 +37,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(READY)
 	$(BIN)/ruff format .
@@ -46,4 +47,4 @@ bench: $(READY)
 	$(BIN)/python -m benchmarks
 
 clean:
-	rm -rf $(VENV) logs .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) logs .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -2,29 +2,19 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
 from typing import Any, NamedTuple
 
 
 class Command(NamedTuple):
-    """One subcommand.
+    """One subcommand."""
 
-    Attributes:
-        summary: The line that ``filterwatch --help`` shows.
-        target: ``module:function``, imported when the subcommand is called and not before. The
-            function takes the subcommand's name followed by its arguments.
-    """
-
-    summary: str
+    summary: str  # the line that `filterwatch --help` shows
+    # ``module:function``, imported when the subcommand is called and not before. The function takes
+    # the subcommand's name followed by its arguments.
     target: str
-
-    def run(self, args: Sequence[str]) -> None:
-        """Import the function and call it."""
-        module, name = self.target.split(":")
-        function: Callable[[Sequence[str]], None] = getattr(import_module(module), name)
-        function(args)
 
 
 COMMANDS = {
@@ -33,11 +23,11 @@ COMMANDS = {
     "test": Command("evaluate it on the test data", "filterwatch.lightning_cli:run"),
     "analyze": Command(
         "find the anomaly filters of a finished model",
-        "filterwatch.analysis.command_line:run_analyze",
+        "filterwatch.analysis.command_line:run",
     ),
     "compare": Command(
         "find what changed between two finished models",
-        "filterwatch.analysis.command_line:run_compare",
+        "filterwatch.analysis.command_line:run",
     ),
 }
 
@@ -46,17 +36,16 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run the ``filterwatch`` command.
 
     Args:
-        args: Command-line arguments without the program's name; ``None`` takes those of the
-            process.
+        args: Arguments without the program's name; ``None`` takes those of the process.
 
     Raises:
-        SystemExit: After ``--help`` and ``--version``, and with status 2 on arguments that do not
-            parse.
+        SystemExit: After ``--help`` and ``--version``; with status 2 where no command is named.
     """
     args = sys.argv[1:] if args is None else list(args)
     # Everything behind the subcommand's name is for the subcommand to parse.
     command = _parser().parse_args(args[:1]).command
-    COMMANDS[command].run(args)
+    module, function = COMMANDS[command].target.split(":")
+    getattr(import_module(module), function)(args)
 
 
 class _ShowVersion(argparse.Action):

@@ -11,12 +11,13 @@ from lightning.pytorch.cli import (
     SaveConfigCallback,
 )
 
+import filterwatch
 from filterwatch import datamodules, models
 from filterwatch.actions import Action, checked_actions
 from filterwatch.callbacks import AnomalyFilterCallback
 
 # jsonargparse finds a class by its short name once the class has been imported.
-for _package in (datamodules, models):
+for _package in (filterwatch, datamodules, models):
     for _name in _package.__all__:
         getattr(_package, _name)
 
@@ -89,11 +90,7 @@ class FilterwatchCLI(LightningCLI):
 
 
 def run(args: Sequence[str]) -> None:
-    """Run one of the Trainer's subcommands.
-
-    Args:
-        args: The subcommand's name and its arguments.
-    """
+    """Run one of the Trainer's subcommands; ``args`` are its name and its arguments."""
     FilterwatchCLI(
         args=list(args),
         seed_everything_default=0,

@@ -10,7 +10,6 @@ import torch
 from filterwatch import AnomalyCriteria, AnomalyFilter, AnomalyReport, LayerReport
 from filterwatch.actions.candidates import (
     FlaggedFilter,
-    comparable_filters,
     flagged_filters,
     judged_filters,
     maps_without_filter,
@@ -71,16 +70,6 @@ def test_other_criteria_judge_the_clusterings_anew(report: AnomalyReport) -> Non
 def test_streaks_go_on_or_begin(report: AnomalyReport) -> None:
     flagged = flagged_filters(report, streaks={("conv", 1): 3, ("conv", 0): 7})
     assert {filter_[1]: entry.streak for filter_, entry in flagged.items()} == {1: 4, 3: 1}
-
-
-def test_compared_with_are_live_unflagged_unmasked_filters(report: AnomalyReport) -> None:
-    """A filter that is dead behind its ReLU would make any other look harmful."""
-    wiring = Wiring({("conv", channel): FilterSlots(()) for channel in range(4)})
-    flagged = flagged_filters(report)
-    assert comparable_filters(report, flagged, [], wiring) == [("conv", 0)]
-    assert comparable_filters(report, flagged, [("conv", 0)], wiring) == []
-    assert comparable_filters(report, {}, [], wiring) == [("conv", 0), ("conv", 1), ("conv", 3)]
-    assert comparable_filters(report, flagged, [], Wiring()) == []
 
 
 @pytest.mark.parametrize(

@@ -87,10 +87,16 @@ def test_logits_are_found_in_what_a_module_returns(wrap: Any) -> None:
 @pytest.mark.parametrize(
     ("wrap", "said"),
     [
-        (lambda logits: {"scores": logits}, "returned dict with scores, in which there is no tens"),
-        (lambda logits: logits.mean(), r"returned a torch.float32 tensor \[\], in which.*be \[\]"),
+        (
+            lambda logits: {"scores": logits},
+            r"returned {'scores': torch.float32 tensor \[2, 4\]}, in which there is no tensor",
+        ),
+        (lambda logits: logits.mean(), r"returned torch.float32 tensor \[\], in which.*be \[\]"),
         (lambda logits: "nothing", "returned str, in which there is no tensor"),
-        (lambda logits: (logits[:1], logits), r"returned tuple, in which.*be \[1, 4\]"),
+        (
+            lambda logits: (logits[:1], logits),
+            r"returned tuple\(torch.float32 tensor \[1, 4\], torch.*\), in which.*be \[1, 4\]",
+        ),
         (lambda logits: logits[:, :3], "labels go from 0 to 3, and Returning tells 3 classes"),
     ],
 )

@@ -248,50 +248,6 @@ def test_judged_by_its_count_a_flagged_filter_stays_masked() -> None:
         assert stayed <= set(observed.reports[epoch].filters)
 
 
-class Metric(Callback):
-    """Logs given values as ``curve``."""
-
-    def __init__(self, values: Sequence[float]) -> None:
-        self.values = values
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        pl_module.log("curve", self.values[trainer.current_epoch])
-
-
-def test_only_once_a_loss_has_risen() -> None:
-    action = MaskFilters(max_fraction=0.5, when="loss", monitor="curve", rise=1.1)
-    callback = watch(action=action, criteria=LENIENT)
-    observed = Observed(callback, action)
-    fit(Metric([3, 2, 2.15, 2.3, 2.3]), callback, observed, max_epochs=5)
-    assert {event["epoch"] for event in action.history} == {3, 4}  # and from then on
-    assert [len(masked) > 0 for masked in observed.masked] == [False] * 4 + [True]
-
-
-def test_only_once_the_count_has_risen(monkeypatch: pytest.MonkeyPatch) -> None:
-    action = MaskFilters(max_fraction=0.5, when="count", rise=1.5, start_epoch=1)
-    callback = watch(action=action, criteria=LENIENT)
-    counts = iter([1, 10, 10, 10, 40])  # their mean over three probes rises with the last
-    add = type(callback.record).add
-
-    def counted(record: Any, *args: Any) -> None:
-        add(record, *args)
-        record.history[-1]["count"] = next(counts)
-
-    monkeypatch.setattr(type(callback.record), "add", counted)
-    fit(callback, max_epochs=5)
-    assert {event["epoch"] for event in action.history} == {4}
-
-
-def test_a_metric_that_nobody_logs() -> None:
-    action = MaskFilters(max_fraction=0.5, when="loss", monitor="vall_oss")
-    with pytest.raises(
-        ValueError, match=r"monitor='vall_oss'\): no such metric, only \['val_loss'"
-    ):
-        fit(watch(action=action))
-    with pytest.warns(UserWarning, match="could not act in epoch 0: ValueError: MaskFilters"):
-        fit(watch(action=action, strict=False))
-
-
 def test_events_are_logged_as_text_and_masks_as_a_curve(tmp_path: Path) -> None:
     logger = TensorBoardLogger(tmp_path, name=None, version="")
     other = CSVLogger(tmp_path / "csv")
@@ -339,25 +295,6 @@ def test_maps_without_a_filter_count_but_are_not_masked(
     assert {a.layer for a in sourceless} == {"F.relu", "network.3"}
     printed = " ".join(capsys.readouterr().out.split())
     assert f"{len(sourceless)} flagged maps count but cannot be masked" in printed
-
-
-class Softplus(TinyNet):
-    """Its activation makes a constant of nothing."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.network[2] = torch.nn.Softplus()
-
-
-def test_a_constant_that_cannot_be_helped_is_reported() -> None:
-    action = MaskThese({0: [("network.0", 1), ("network.4", 1)]})
-    callback = watch(action=action)
-    fit(callback, module=Softplus(), max_epochs=2)
-    first, second = action.history
-    assert first["remaining"] == pytest.approx(0.6931, abs=1e-3)  # log 2
-    assert "remaining" not in second
-    (line, _) = action.events(0)
-    assert "a constant of 0.69 remains" in line
 
 
 class SharedNorm(TinyNet):
@@ -430,9 +367,6 @@ def test_masks_that_do_nothing_leave_training_as_it_was() -> None:
         ({"release": 1}, TypeError, "release"),
         ({"verify": "yes"}, TypeError, "verify"),
         ({"criteria": 3}, TypeError, "criteria=3 is no AnomalyCriteria"),
-        ({"when": "later"}, ValueError, "when='later' is unknown"),
-        ({"rise": 1.0}, ValueError, r"rise must be above 1, got 1\.0"),
-        ({"monitor": ""}, TypeError, "monitor=''"),
     ],
 )
 def test_bad_arguments_are_named(

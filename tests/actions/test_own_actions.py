@@ -109,7 +109,8 @@ def test_a_failing_action_warns_and_training_goes_on() -> None:
         def judge(self, fit: RunningFit, report: AnomalyReport, epoch: int) -> None:
             raise OSError(f"disk full in epoch {epoch}")
 
-    with pytest.warns(UserWarning, match="could not act in epoch 0: OSError: disk full"):
+    said = "could not act in epoch 0; training goes on. OSError: disk full in epoch 0"
+    with pytest.warns(UserWarning, match=said):
         fitted = fit(watch(action=Failing(), strict=False), max_epochs=2)
     assert fitted.current_epoch == 2
     with pytest.raises(OSError, match="disk full"):

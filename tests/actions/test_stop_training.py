@@ -13,7 +13,6 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from filterwatch import StopTraining
-from filterwatch.actions.rising import has_risen, smoothed
 from filterwatch.callbacks import AnomalyFilterCallback
 from filterwatch.callbacks.record import Record
 
@@ -52,31 +51,30 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> Any:
 EARLY_LEARNING = [0, 0, 12, 25, 28, 27, 26, 28, 27, 28, 26, 27, 28, 27, 26]
 
 
-def test_smoothed() -> None:
-    assert smoothed([3, 6, 0, 3], 3) == [3, 3]
-    assert smoothed([3, 6], 1) == [3, 6]
-    assert smoothed([3, 6], 3) == []
-
-
 @pytest.mark.parametrize(
-    ("values", "options", "risen"),
+    ("counts", "options", "risen"),
     [
-        ([4, 2, 3], {"factor": 1.25}, True),
-        ([4, 2, 2.5], {"factor": 1.25}, False),
-        ([4, 2, 3], {"factor": 1.25, "amount": 1}, True),
-        ([4, 2, 3], {"factor": 1.25, "amount": 2}, False),
-        ([4, 2, 3, 3], {"factor": 1.25, "patience": 2}, True),
-        ([4, 2, 3], {"factor": 1.25, "patience": 2}, False),
-        ([4, 2, 3, 2, 3], {"factor": 1.25, "patience": 2}, False),
-        ([3], {"factor": 1.25}, False),
-        ([], {"factor": 1.25}, False),
-        ([0, 0, 1], {"factor": 1.25}, True),
-        ([0, 0, 0], {"factor": 1.25}, False),
-        ([-2, -3], {"factor": 1.25}, False),
+        ([4, 2, 3], {}, True),
+        ([8, 4, 5], {}, False),  # no more than the factor
+        ([4, 2, 3], {"min_rise": 1}, True),
+        ([4, 2, 3], {"min_rise": 2}, False),
+        ([4, 2, 3, 3], {"patience": 2}, True),
+        ([4, 2, 3], {"patience": 2}, False),
+        ([4, 2, 3, 2, 3], {"patience": 2}, False),
+        ([3], {}, False),
+        ([], {}, False),
+        ([0, 0, 1], {}, True),
+        ([0, 0, 0], {}, False),
+        ([3, 6, 0, 3], {"window": 3}, False),  # means of 3 and 3
+        ([3, 6, 0, 6], {"window": 3}, True),
+        ([3, 6], {"window": 1}, True),
+        ([3, 6], {"window": 3}, False),
     ],
 )
-def test_has_risen(values: list[float], options: dict[str, Any], risen: bool) -> None:
-    assert has_risen(values, **options) == risen
+def test_what_a_rise_is(counts: list[int], options: dict[str, Any], risen: bool) -> None:
+    every = {"start_epoch": 0, "rise": 1.25, "min_rise": 0, "patience": 1, "window": 1}
+    rule = StopTraining(**{**every, **options})
+    assert (rule.reason_to_stop(history(counts)) is not None) == risen
 
 
 def test_a_rise_in_early_learning_does_not_stop() -> None:

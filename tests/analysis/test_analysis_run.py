@@ -75,10 +75,6 @@ def test_classes_that_are_not_the_folders_are_not_compared(folder: Path, tmp_pat
     found = analyze(model, images, max_clusters=4)
     assert found.accuracy is None
     assert found.output_names == ["0", "1", "2", "3", "4", "5"]
-    named = analyze(model, images, max_clusters=4, class_names=list("abcdef"))
-    assert named.output_names == list("abcdef")
-    with pytest.raises(InputError, match="3 names for 6 outputs"):
-        analyze(model, images, max_clusters=4, class_names=list("abc"))
 
 
 class Nested(Tiny):

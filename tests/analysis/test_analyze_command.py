@@ -59,14 +59,13 @@ def test_the_same_seed_gives_the_same_numbers(
 
 
 def test_options_reach_the_detection(folder: Path, tmp_path: Path) -> None:
-    path, names = tmp_path / "weights.pt", tmp_path / "names.txt"
+    path = tmp_path / "weights.pt"
     torch.manual_seed(0)
     torch.save(torchvision.models.resnet18(num_classes=3).state_dict(), path)
-    names.write_text("x\ny\nz\n")
     command = f"""
         analyze {path} --model torchvision/resnet18 --images {folder} --output {tmp_path / "out"}
         --layers layer1.* --image-size 16 --ch-ratio off --activation-ratio 0.5
-        --class-names {names} --mean 0.1 --std 0.2 0.3 0.4 --device cpu
+        --mean 0.1 --std 0.2 0.3 0.4 --device cpu
     """
     main([*command.split(), *SMALL])
     document = json.loads((tmp_path / "out" / "report.json").read_text())
@@ -77,7 +76,7 @@ def test_options_reach_the_detection(folder: Path, tmp_path: Path) -> None:
         "activation_ratio": 0.5,
     }
     assert all(name.startswith("layer1.") for name in document["layers"])
-    assert document["probe"]["output_names"] == ["x", "y", "z"]
+    assert document["probe"]["output_names"] == ["0", "1", "2"]
     assert document["probe"]["image_size"] == 16
     assert document["probe"]["std"] == [0.2, 0.3, 0.4]
     assert document["model"]["accuracy"] is None
@@ -119,7 +118,6 @@ def test_mistakes_end_with_the_remedy_before_any_work(
         ([*base, "--small-cluster-ratio", "-1"], "small_cluster_ratio must be"),
         ([*base, "--small-cluster-size", "few"], "--small-cluster-size"),
         ([*base, "--device", "warp"], "--device warp cannot be used"),
-        ([*base, "--class-names", str(tmp_path / "none")], "cannot be read"),
         ([*base[:4], "--output", str(blocked / "below")], "cannot be written to"),
         (["compare", str(checkpoint), *images, *output], "FILE"),
     ):

@@ -97,6 +97,7 @@ def test_arguments_that_cannot_be_used(folder: Path) -> None:
     for arguments, message in (
         ({"in_channels": 4}, "images of 4 channels"),
         ({"size": 0}, "--probe-size must be at least 1, got 0"),
+        ({"mean": [0.1]}, "--mean and --std belong together: give both"),
         ({"mean": [0.1, 0.2]}, "--mean needs 1 or 3 numbers, one a channel, got 2"),
         ({"std": [0.1, 0.0, 0.1]}, "--std must be positive"),
     ):

@@ -124,9 +124,6 @@ def test_explicit_options_win(
     document, printed = analysed([str(own), *both], folder, tmp_path, capsys)
     assert (document["probe"]["mean"], document["probe"]["std"]) == ([0.1], [0.2])
     assert "mean 0.1, standard deviation 0.2 (as given)" in printed
-    document, printed = analysed([str(own), "--mean", "0.1"], folder, tmp_path, capsys)
-    assert (document["probe"]["mean"], document["probe"]["std"]) == ([0.1], [0.3488])
-    assert "(the mean as given, the deviation as in training, kept in the checkpoint)" in printed
 
 
 def test_any_module_trained_with_our_datamodules_is_known(
@@ -216,7 +213,7 @@ def test_each_of_two_models_sees_its_own_images(
     assert "normalised for the first by: mean 0.3092, standard deviation 0.3488 (as in" in printed
     assert "normalised for the second by: mean 0.25, standard deviation 0.5 (as in" in printed
     document = json.loads((tmp_path / "comparison.json").read_text())
-    means = [document[side]["normalisation"]["mean"] for side in ("first", "second")]
+    means = [document[side]["probe"]["mean"] for side in ("first", "second")]
     assert means == [[0.3092], [0.25]]
     alone, _ = analysed([str(subclassed)], folder, tmp_path, capsys)
     assert document["second"]["layers"] == alone["layers"]
@@ -245,6 +242,6 @@ def test_models_trained_on_different_sizes_need_a_size(folder: Path, tmp_path: P
 def test_a_single_number_goes_for_every_channel() -> None:
     known = Statistics((0.1, 0.2, 0.3), (0.4, 0.5, 0.6), "known")
     assert choose_statistics(3, known) is known
-    assert choose_statistics(3, known, std=[0.9]).std == (0.9, 0.9, 0.9)
-    assert choose_statistics(3, known, std=[0.9]).mean == known.mean
+    given = choose_statistics(3, known, mean=[0.1, 0.2, 0.3], std=[0.9])
+    assert (given.mean, given.std) == (known.mean, (0.9, 0.9, 0.9))
     assert choose_statistics(1).mean == (0.449,)

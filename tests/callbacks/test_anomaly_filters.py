@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from watched import DETECTION, FAST, LAYERS, TinyNet, dataset, fit, loader, trainer, watch
 
-from filterwatch.callbacks import AnomalyFilterCallback, probing
+from filterwatch.callbacks import AnomalyFilterCallback, anomaly_filters
 from filterwatch.detection import detect_anomaly_filters
 
 COUNTS = {"anomaly_filters", "anomaly_filters_distinct", "outlier_samples"}
@@ -245,7 +245,7 @@ def test_what_is_about_to_be_compiled_is_said(
 ) -> None:
     """The first probe on a machine takes long, for a reason that users should know."""
     notes = iter(["compiling the clustering", None, None])
-    monkeypatch.setattr(probing, "compilation_note", lambda: next(notes))
+    monkeypatch.setattr(anomaly_filters, "compilation_note", lambda: next(notes))
     with caplog.at_level("INFO"):
         fit(watch(), max_epochs=3)
     said = [record.message for record in caplog.records if "compiling" in record.message]

@@ -195,9 +195,10 @@ def test_a_subclass_goes_on_where_the_callback_was(tmp_path: Path) -> None:
 
 def test_a_record_forgets_epochs_that_come_again() -> None:
     record = Record([{"epoch": 0}, {"epoch": 2}, {"epoch": 4}], [0.1, 0.2, 0.3])
-    record.keep_before(4)
+    record.start(4)
     assert [entry["epoch"] for entry in record.history] == [0, 2]
     assert record.seconds == [0.1, 0.2]
+    assert record.seconds_in_fit == []
 
 
 def test_a_checkpoint_of_a_run_without_the_callback(tmp_path: Path) -> None:

@@ -18,8 +18,7 @@ def rendered(report: AnomalyReport, samples: Probe | None) -> str:
         {"epoch": epoch, "count": sum(row), "by_layer": dict(zip("abc", row, strict=True))}
         for epoch, row in counts.items()
     ]
-    record = Record(history, seconds=[0.5, 1.0, 1.5])
-    table = summary_table(record, report, samples, fit_seconds=60.0)
+    table = summary_table(Record(history, [0.5, 1.0, 1.5]), report, samples, fit_seconds=60.0)
     console = Console(width=120, color_system=None)
     with console.capture() as capture:
         console.print(table)

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from filterwatch.callbacks.agreement import first_process_outcome
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import EarlyStopping
 from torch.utils.data import DataLoader
 from watched import DETECTION, FAST, TinyNet, dataset, loader, trainer, watch
 
+from filterwatch._failures import first_process_outcome
 from filterwatch.callbacks import AnomalyFilterCallback
 from filterwatch.detection import AnomalyReport, detect_anomaly_filters
 from two_processes import TwoProcesses
@@ -148,15 +148,16 @@ class OtherProcess:
 
 def test_other_processes_take_over_the_first_ones_outcome() -> None:
     report = detect_anomaly_filters(TinyNet(), dataset().tensors[0], **DETECTION)
-    other: Any = OtherProcess(report.to_dict())
+    plain: Any = {"pack": AnomalyReport.to_dict, "unpack": AnomalyReport.from_dict}
+    other: Any = OtherProcess((False, report.to_dict()))
 
     def fail() -> AnomalyReport:
         raise MemoryError("here")
 
-    adopted = first_process_outcome(other, fail)
-    assert isinstance(adopted, AnomalyReport)
+    adopted = first_process_outcome(other, fail, **plain)
     assert adopted.to_dict() == report.to_dict()
-    assert other.sent == "MemoryError: here"
-    failed = first_process_outcome(OtherProcess("MemoryError: there"), lambda: report)  # type: ignore[arg-type]
-    assert isinstance(failed, RuntimeError)
-    assert "MemoryError: there" in str(failed)
+    assert other.sent == (True, "MemoryError: here")
+    failed: Any = OtherProcess((True, "MemoryError: there"))
+    with pytest.raises(RuntimeError, match="MemoryError: there"):
+        first_process_outcome(failed, lambda: report, **plain)
+    assert failed.sent == (False, report.to_dict())

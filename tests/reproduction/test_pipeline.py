@@ -96,7 +96,7 @@ def test_evidence_answers_every_question(analyse, reproduce, trained_runs, tmp_p
     assert found["selection"]["seeds"] == [0, 1]
     assert len(found["selection"]["left_out"]) == 2
     factors = {entry["factor"] for entry in found["sensitivity"]}
-    assert {"largest K", "probe size", "PCA", "clustering seed"} <= factors
+    assert {"largest K", "probe size", "PCA", "probe draw"} <= factors
     assert all(len(entry["untrained"]) == 2 for entry in found["sensitivity"])
     assert len(result["shuffled"]["lenet5"]["shuffled"]["default"]) == 2
     lead_time = result["lead_time"]["lenet5"]

@@ -7,7 +7,7 @@ from filterwatch._lazy import lazy_names
 if TYPE_CHECKING:
     from filterwatch.actions.action import Action, RunningFit
     from filterwatch.actions.candidates import FlaggedFilter
-    from filterwatch.actions.finished import MaskedFilters, mask_filters
+    from filterwatch.actions.finished import mask_filters
     from filterwatch.actions.masking import MaskFilters
     from filterwatch.actions.masks import FilterMasks
     from filterwatch.actions.state_of_actions import (
@@ -28,7 +28,7 @@ else:
             *("masks_of", "refuse_lost_masks"),
         ],
         candidates=["FlaggedFilter"],
-        finished=["MaskedFilters", "mask_filters"],
+        finished=["mask_filters"],
         masking=["MaskFilters"],
         masks=["FilterMasks"],
         stopping=["StopTraining"],
@@ -41,7 +41,6 @@ __all__ = [
     "FilterMasks",
     "FlaggedFilter",
     "MaskFilters",
-    "MaskedFilters",
     "RunningFit",
     "StopTraining",
     "action_states",

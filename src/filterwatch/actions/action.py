@@ -29,12 +29,11 @@ class RunningFit:
     Attributes:
         trainer: The Trainer.
         module: Its module.
-        batches: The probe, in batches on the CPU, with whatever labels they came with.
+        batches: The probe, in batches on the CPU, with their labels.
         first_samples: A batch of its first one or two samples.
         holds_training_data: Whether the probe is known to be of training samples.
         probe_step: Sends a batch through the network.
-        run: Runs a step on a batch of the CPU as the Trainer's evaluation would: transferred, and
-            in its precision.
+        run: Runs a step on a batch, moved to the device and in the Trainer's precision.
         history: The probes so far, the newest last; see `AnomalyFilterCallback`.
     """
 

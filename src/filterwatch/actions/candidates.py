@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -16,7 +14,7 @@ from filterwatch.actions.masks import FilterMasks
 from filterwatch.actions.wiring import Filter, Wiring
 from filterwatch.batches import describe, find_images, find_labels, find_logits
 from filterwatch.detection import AnomalyCriteria, AnomalyReport
-from filterwatch.observing import observe, undisturbed
+from filterwatch.observing import undisturbed
 
 if TYPE_CHECKING:  # `mask_filters` needs no Lightning
     from filterwatch.actions.action import LossStep, RunningFit
@@ -55,10 +53,7 @@ def flagged_filters(
     criteria: AnomalyCriteria | None = None,
     streaks: Mapping[Filter, int] | None = None,
 ) -> dict[Filter, FlaggedFilter]:
-    """Return the filters behind a report's flagged maps, or behind those that criteria flag.
-
-    The streaks are those up to the last probe.
-    """
+    """Return the filters behind a report's flagged maps, or behind those that criteria flag."""
     flags = {name: layer.is_anomaly for name, layer in report.layers.items()}
     if criteria is not None:
         flags = report.flags(criteria)
@@ -90,16 +85,6 @@ def maps_without_filter(report: AnomalyReport) -> int:
     return sum(anomaly.source_layer is None for anomaly in report.anomalies)
 
 
-def comparable_filters(
-    report: AnomalyReport, flagged: Collection[Filter], masked: Collection[Filter], wiring: Wiring
-) -> list[Filter]:
-    """Return filters to compare with: neither flagged nor masked, and none of their maps dead."""
-    dead = {layer.sources[channel] for layer in report.layers.values() for channel in layer.dead}
-    excluded = {*dead, *flagged, *masked}
-    judged = judged_filters(report)
-    return [filter_ for filter_ in judged if filter_ in wiring.slots and filter_ not in excluded]
-
-
 def room(wiring: Wiring, layer: str, max_fraction: float) -> int:
     """Return how many filters of a convolution may be masked: never all of them."""
     n_filters = wiring.layers[layer]
@@ -107,86 +92,19 @@ def room(wiring: Wiring, layer: str, max_fraction: float) -> int:
     return min(math.floor(max_fraction * n_filters + 1e-9), n_filters - 1)
 
 
-@contextmanager
-def _silenced(fit: RunningFit, wiring: Wiring, filters: Iterable[Filter]) -> Iterator[None]:
-    """Hold the network with some more filters silenced, and give them back bit by bit."""
-    trial = FilterMasks(fit.module)
-    try:
+def probe_loss(
+    fit: RunningFit, wiring: Wiring, loss_step: LossStep, filters: Sequence[Filter]
+) -> float:
+    """Return the mean loss over the probe with filters silenced, in evaluation mode."""
+    total, n_samples = 0.0, 0
+    with FilterMasks(fit.module) as trial, undisturbed(fit.module):
         for filter_ in filters:
             trial.mask(filter_, wiring.slots[filter_])
-        yield
-    finally:
-        for filter_ in trial.filters:
-            trial.release(filter_)
-
-
-@dataclass
-class Verification:
-    """Measures what silencing a filter does to the loss on the probe."""
-
-    fit: RunningFit
-    wiring: Wiring
-    loss_step: LossStep
-    unflagged: Sequence[Filter]  # one of the same layer is drawn to compare with
-    generator: torch.Generator
-    _losses: dict[tuple[Filter, ...], float] = field(default_factory=dict)
-
-    def measure(self, filter_: Filter, accepted: Sequence[Filter]) -> dict[str, Any]:
-        """Return the change of the loss, and that by a random unflagged filter of the layer.
-
-        Those accepted so far are silenced in any case.
-        """
-        others = [other for other in self.unflagged if other[0] == filter_[0]]
-        random_channel, random_change = None, None
-        if others:
-            chosen = others[int(torch.randint(len(others), (), generator=self.generator))]
-            random_channel, random_change = chosen[1], self._change(chosen, accepted)
-        return {
-            "loss_change": self._change(filter_, accepted),
-            "random_channel": random_channel,
-            "random_loss_change": random_change,
-        }
-
-    def _change(self, filter_: Filter, accepted: Sequence[Filter]) -> float:
-        return self._loss((*accepted, filter_)) - self._loss(tuple(accepted))
-
-    def _loss(self, filters: tuple[Filter, ...]) -> float:
-        """Return the mean loss over the probe, in evaluation mode."""
-        fit, total, n_samples = self.fit, 0.0, 0
-        if filters not in self._losses:
-            with _silenced(fit, self.wiring, filters), undisturbed(fit.module):
-                for batch in fit.batches:
-                    size = len(find_images(batch))
-                    total += float(fit.run(batch, self.loss_step)) * size
-                    n_samples += size
-            self._losses[filters] = total / n_samples
-        return self._losses[filters]
-
-
-def remaining_activation(
-    fit: RunningFit, wiring: Wiring, report: AnomalyReport, filters: Collection[Filter]
-) -> dict[Filter, tuple[float, bool]]:
-    """Return what is left in the maps of filters when these are silenced.
-
-    For each filter that is the largest absolute value in any of its maps, 0 normally, and whether
-    what is left is constant, so that nothing of the image is in it.
-    """
-    if not filters:
-        return {}
-    left = dict.fromkeys(filters, (0.0, True))
-    sources = {name: layer.sources for name, layer in report.layers.items()}
-
-    def look(name: str, maps: Tensor) -> None:
-        for channel, filter_ in enumerate(sources.get(name, ())):
-            if filter_ is not None and filter_ in left:
-                lowest, highest = (float(value) for value in torch.aminmax(maps[:, channel]))
-                largest, constant = left[filter_]
-                largest = max(largest, abs(lowest), abs(highest))
-                left[filter_] = (largest, constant and lowest == highest)
-
-    with _silenced(fit, wiring, list(left)):
-        observe(fit.module, [fit.first_samples], look, forward=fit.forward)
-    return left
+        for batch in fit.batches:
+            size = len(find_images(batch))
+            total += float(fit.run(batch, loss_step)) * size
+            n_samples += size
+    return total / n_samples
 
 
 def check_labels(fit: RunningFit, loss_step: LossStep) -> None:

@@ -4,45 +4,20 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager
+from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import nn
 
 from filterwatch.actions.candidates import maps_without_filter
 from filterwatch.actions.masks import FilterMasks
 from filterwatch.actions.wiring import Filter, Wiring, trace_wiring
 from filterwatch.detection import AnomalyReport
-from filterwatch.observing import Forward, undisturbed
+from filterwatch.observing import Forward
 
-# Sides of blank images to try first: ImageNet's, then the smaller data sets'.
-_USUAL_SIDES = (224, 32, 28, 64, 96, 128, 299, 16, 8)
-_LARGEST_SIDE = 640
-
-
-class MaskedFilters(FilterMasks, AbstractContextManager["MaskedFilters"]):
-    """Filters masked by `mask_filters`; leaving its ``with`` block gives them back.
-
-    Pass it to ``detect_anomaly_filters(masks=…)`` to have them judged as they would be unmasked.
-
-    Attributes:
-        unmaskable: Filters of the report that could not be masked, with the reason.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__(model)
-        self.unmaskable: dict[Filter, str] = {}
-
-    def remove(self) -> None:
-        """Give all filters back, as they were bit by bit."""
-        for filter_ in reversed(self.filters):
-            self.release(filter_)
-
-    def __exit__(self, *error: object) -> None:
-        self.remove()
+# Sides of blank images to try: ImageNet's, then the smaller data sets'.
+_USUAL_SIDES = (224, 32, 28, 64, 96, 128, 227, 256, 299, 48, 16, 8)
 
 
 def mask_filters(
@@ -51,7 +26,7 @@ def mask_filters(
     *,
     images: Any = None,
     forward: Forward | None = None,
-) -> MaskedFilters:
+) -> FilterMasks:
     """Silence convolution filters of a model in place, until the result is told to undo it.
 
     Weights and bias of each filter become zero, and so do scale and shift of the normalization
@@ -66,11 +41,12 @@ def mask_filters(
         filters: Filters as (module name of the convolution, index); or a report, whose ``filters``
             are meant. Those of a report that cannot be masked are named in a warning.
         images: One or two images [B, C, H, W] to follow through the network, or whatever
-            ``forward`` takes. Default: blank ones, of a square size that the network accepts.
+            ``forward`` takes. Default: blank ones of a usual square size.
         forward: How a batch goes through the model. Default: its images, on the model's device.
 
     Returns:
-        A handle: ``remove()`` gives the filters back, and so does the end of a ``with`` block.
+        A handle: ``remove()`` gives the filters back, bit by bit, and so does the end of a ``with``
+        block. ``detect_anomaly_filters(masks=…)`` judges its filters as they would be unmasked.
 
     Raises:
         ValueError: If the model has no such filter; one that is given by name cannot be silenced
@@ -78,11 +54,10 @@ def mask_filters(
     """
     report = filters if isinstance(filters, AnomalyReport) else None
     wanted = list(filters.filters if isinstance(filters, AnomalyReport) else filters)
-    masks = MaskedFilters(model)
+    masks = FilterMasks(model)
     wiring = _trace(model, images, forward) if wanted else Wiring()
     for filter_ in wanted:
-        obstacle = wiring.obstacle(filter_)
-        if obstacle is None:
+        if (obstacle := wiring.obstacle(filter_)) is None:
             continue
         layer, index = filter_
         if report is None or layer not in wiring.layers:
@@ -99,14 +74,13 @@ def mask_filters(
     return masks
 
 
-def _warn_about(masks: MaskedFilters, report: AnomalyReport) -> None:
+def _warn_about(masks: FilterMasks, report: AnomalyReport) -> None:
     """Say which flagged maps of a report are not silenced, and why."""
     reasons = defaultdict(list)
     for (layer, index), reason in masks.unmaskable.items():
         reasons[reason].append(f"{index} of {layer}")
     parts = [f"filters {', '.join(names)} ({reason})" for reason, names in reasons.items()]
-    n_maps = maps_without_filter(report)
-    if n_maps:
+    if n_maps := maps_without_filter(report):
         parts.append(f"{n_maps} flagged maps with no single filter behind them")
     if parts:
         warnings.warn(
@@ -119,46 +93,16 @@ def _warn_about(masks: MaskedFilters, report: AnomalyReport) -> None:
 def _trace(model: nn.Module, images: Any, forward: Forward | None) -> Wiring:
     if images is not None:
         return trace_wiring(model, images, forward=forward)
+    channels = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     problem: Exception | None = None
-    for blank in _blank_images(model):
-        outcome = _attempt(model, blank, forward)
-        if isinstance(outcome, Wiring):
-            return outcome
-        problem = problem or outcome
+    for side in _USUAL_SIDES:
+        blank = torch.zeros((2, channels, side, side), dtype=dtype)
+        try:
+            return trace_wiring(model, blank, forward=forward)
+        except Exception as error:
+            problem = problem or error
     raise ValueError(
-        f"{type(model).__name__} took no blank images of any square size ({problem}): pass one or "
+        f"{type(model).__name__} took no blank images of any usual size ({problem}): pass one or "
         "two images that it takes as images=…"
     ) from problem
-
-
-def _attempt(model: nn.Module, images: Any, forward: Forward | None) -> Wiring | Exception:
-    try:
-        return trace_wiring(model, images, forward=forward)
-    except Exception as error:
-        return error
-
-
-def _blank_images(model: nn.Module) -> Iterator[Tensor]:
-    """Yield blank images [2, C, H, H] that a model may take, the usual sizes first.
-
-    Of the other sizes, up to 640, only those are yielded that pass through a model whose tensors
-    have shapes and no values, which costs next to nothing.
-    """
-    first = next((module for module in model.modules() if isinstance(module, nn.Conv2d)), None)
-    channels = 3 if first is None else first.in_channels
-    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-    for side in dict.fromkeys((*_USUAL_SIDES, *range(4, _LARGEST_SIDE + 1))):
-        shape = (2, channels, side, side)
-        if side in _USUAL_SIDES or _fits(model, shape, dtype):
-            yield torch.zeros(shape, dtype=dtype)
-
-
-def _fits(model: nn.Module, shape: tuple[int, ...], dtype: torch.dtype) -> bool:
-    tensors = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    shapes = {name: tensor.detach().to("meta") for name, tensor in tensors.items()}
-    try:
-        with undisturbed(model):
-            functional_call(model, shapes, (torch.zeros(shape, dtype=dtype, device="meta"),))
-    except Exception:
-        return False
-    return True

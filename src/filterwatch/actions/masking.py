@@ -2,48 +2,40 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_warn
-from rich.console import RenderableType
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from filterwatch._checks import check_choice, check_flag, check_integer, check_number
+from filterwatch._checks import check_flag, check_integer, check_number
 from filterwatch._compat import WEIGHT_AVERAGING, callbacks_of
 from filterwatch.actions.action import Action, RunningFit
 from filterwatch.actions.candidates import (
     FlaggedFilter,
-    Verification,
     check_labels,
-    comparable_filters,
     cross_entropy,
     flagged_filters,
     judged_filters,
     maps_without_filter,
-    remaining_activation,
+    probe_loss,
     room,
 )
-from filterwatch.actions.mask_record import MaskDecision, MaskRecord
+from filterwatch.actions.mask_record import MaskRecord, in_words
 from filterwatch.actions.masks import FilterMasks
-from filterwatch.actions.rising import has_risen, smoothed
 from filterwatch.actions.wiring import Filter, Wiring, trace_wiring
 from filterwatch.detection import AnomalyCriteria, AnomalyReport, check_criteria
 
-# The count of a single probe jumps: its mean over so many probes says whether it rises.
-_COUNT_WINDOW = 3
 # In a layer at most this many candidates are tried for each filter that there is room for.
 _TRIALS_PER_PLACE = 2
 _SHARDING = (DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy)
-
-# Filters, with what verification measured of them.
-_Measured = dict[Filter, dict[str, Any]]
 
 
 class MaskFilters(Action):
@@ -54,10 +46,9 @@ class MaskFilters(Action):
     channels behind it. A checkpoint behaves masked wherever it is loaded. Masked filters are judged
     and counted as they would be unmasked. ``docs/actions.md`` has the details.
 
-    Logged: ``masked_filters``, how many filters are masked now. What happened to which filter, when
-    and why is text in TensorBoard, a table at the end of the fit, and in checkpoints.
-
-    For a policy of one's own override `choose`; for other data than class labels, the loss.
+    ``masked_filters``, how many are masked now, is logged. What happened to which filter, when and
+    why is text in TensorBoard, printed at the end of the fit, and in checkpoints. For a policy of
+    one's own override `choose`; for other data than class labels, `verification_loss`.
 
     Args:
         start_epoch: First epoch whose probe may decide.
@@ -69,18 +60,12 @@ class MaskFilters(Action):
         criteria: Thresholds for masking, applied to the clusterings of the whole probe; ``None``
             takes the callback's verdicts. The paper's masking experiment has
             ``AnomalyCriteria.paper(3)``.
-        when: ``"always"``; ``"count"`` only while the count, its mean over three probes, is above
-            ``rise`` times its minimum since ``start_epoch``; ``"loss"`` likewise by ``monitor``.
-        rise: That factor, above 1.
-        monitor: The metric that ``when="loss"`` looks at.
         verify: Whether to mask only what does not raise the loss on the probe's labels. Candidates
-            are tried one after the other, on top of those accepted before, and what a random
-            unflagged filter of the layer would have done is recorded beside each.
+            are tried one after the other, on top of those accepted before.
 
     Raises:
-        TypeError: If an argument has the wrong type.
-        ValueError: If an argument is out of range; at the start of a fit, if parameters are
-            sharded or averaged, or no convolution has enough filters for ``max_fraction``.
+        ValueError: At the start of a fit, if parameters are sharded or averaged, or no convolution
+            has enough filters for ``max_fraction``.
     """
 
     def __init__(
@@ -90,9 +75,6 @@ class MaskFilters(Action):
         max_fraction: float = 0.1,
         release: bool = False,
         criteria: AnomalyCriteria | None = None,
-        when: Literal["always", "count", "loss"] = "always",
-        rise: float = 1.25,
-        monitor: str = "val_loss",
         verify: bool = False,
     ) -> None:
         check_integer("start_epoch", start_epoch, 0)
@@ -100,19 +82,12 @@ class MaskFilters(Action):
         check_number("max_fraction", max_fraction, above=0, below=1)
         check_flag("release", release)
         check_criteria(criteria, none_means="the callback's")
-        check_choice("when", when, ("always", "count", "loss"))
-        check_number("rise", rise, above=1)
-        if not isinstance(monitor, str) or not monitor:
-            raise TypeError(f"monitor={monitor!r} is no metric's name: pass one such as 'val_loss'")
         check_flag("verify", verify)
         self.start_epoch = start_epoch
         self.patience = patience
         self.max_fraction = max_fraction
         self.release = release
         self.criteria = criteria
-        self.when = when
-        self.rise = rise
-        self.monitor = monitor
         self.verify = verify
         self._record = MaskRecord()
         self._restored: list[dict[str, Any]] = []
@@ -128,12 +103,8 @@ class MaskFilters(Action):
 
         By default those flagged ``patience`` times in a row: most flagged maps first, then the
         highest Calinski-Harabasz index, relatively. What cannot be masked, is masked already,
-        exceeds ``max_fraction`` or fails verification is left out afterwards.
-
-        Args:
-            flagged: The flagged filters that are not masked.
-            report: What the probe found.
-            fit: The fit.
+        exceeds ``max_fraction`` or fails verification is left out afterwards. ``flagged`` has the
+        filters that are flagged and not masked.
         """
         lasting = [entry for entry in flagged if entry.streak >= self.patience]
         lasting.sort(key=lambda entry: (-len(entry.maps), -entry.ch_ratio))
@@ -167,26 +138,29 @@ class MaskFilters(Action):
             check_labels(fit, self.verification_loss)
         self._wiring = trace_wiring(fit.module, fit.first_samples, forward=fit.forward)
         self._check_room()
-        goes_on = self._masks is not None and self._masks.model is fit.module
+        masks = self._masks
         if resumed:
-            self._masks = FilterMasks(fit.module)
-            if lost := self._masks.load_state_dict(self._restored):
+            masks = FilterMasks(fit.module)
+            if lost := masks.load_state_dict(self._restored):
                 rank_zero_warn(f"MaskFilters: the network no longer has the masked filters {lost}")
-        elif not goes_on or fit.trainer.current_epoch == 0:
-            self._masks, self._record = FilterMasks(fit.module), MaskRecord()
-        optimizers = fit.trainer.optimizers
-        self._hooks = [each.register_step_post_hook(self._after_step) for each in optimizers]
+        elif masks is None or masks.model is not fit.module or fit.trainer.current_epoch == 0:
+            masks, self._record = FilterMasks(fit.module), MaskRecord()
+        self._masks = masks
+        self._hooks = [
+            optimizer.register_step_post_hook(lambda stepped, *_: masks.enforce(stepped))
+            for optimizer in fit.trainer.optimizers
+        ]
 
     def on_epoch_start(self, fit: RunningFit) -> None:
         """Carry out the last decision."""
         assert self._masks is not None
-        optimizers, pending = fit.trainer.optimizers, self._record.pending
-        for filter_ in pending.to_release:
+        optimizers, record = fit.trainer.optimizers, self._record
+        for filter_ in record.to_release:
             self._masks.release(filter_, optimizers)
-        for filter_ in pending.to_mask:
+        for filter_ in record.to_mask:
             if (slots := self._wiring.slots.get(filter_)) is not None:
                 self._masks.mask(filter_, slots, optimizers)
-        self._record.done()
+        record.to_mask, record.to_release = [], []
 
     def on_before_step(self, optimizer: Optimizer) -> None:
         """Take masked filters out of the gradients."""
@@ -195,9 +169,8 @@ class MaskFilters(Action):
 
     def judge(self, fit: RunningFit, report: AnomalyReport, epoch: int) -> None:
         """Decide which filters to mask, and which to give back."""
-        self._follow_monitor(fit.trainer)
         self._maps_without_filter = maps_without_filter(report)
-        self._record.take(fit.decide(lambda: self._decide(fit, report, epoch)))
+        self._record = fit.decide(lambda: self._decide(fit, report, epoch))
 
     def end(self) -> None:
         """Let go of the optimizers."""
@@ -212,7 +185,7 @@ class MaskFilters(Action):
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """What was decided about which filter, when and why; see `MaskDecision.add_event`."""
+        """What was decided, a dict each: see `MaskRecord.add_event`."""
         return self._record.events
 
     def metrics(self) -> dict[str, float]:
@@ -221,10 +194,10 @@ class MaskFilters(Action):
 
     def events(self, epoch: int) -> list[str]:
         """Return what was decided in an epoch, a line each."""
-        return self._record.lines(epoch)
+        return [in_words(entry) for entry in self.history if entry["epoch"] == epoch]
 
-    def summary(self) -> RenderableType | None:
-        """Return a table of all decisions."""
+    def summary(self) -> str:
+        """Return all masks and releases, and what there is to say about them."""
         notes = [f"masked at the end: {int(self.metrics()['masked_filters'])} filters"]
         if self._maps_without_filter:
             notes.append(
@@ -233,7 +206,7 @@ class MaskFilters(Action):
             )
         for (layer, index), obstacle in self._record.unmaskable.items():
             notes.append(f"filter {index} of {layer} cannot be masked: {obstacle}")
-        return self._record.table(notes) if self.history else "\n".join(notes)
+        return self._record.summary(notes)
 
     def state_dict(self) -> dict[str, Any]:
         """Return masks, the pending decision, and events."""
@@ -246,94 +219,55 @@ class MaskFilters(Action):
         self._record = MaskRecord.from_state_dict(state_dict)
         self._masks = None
 
-    def _decide(self, fit: RunningFit, report: AnomalyReport, epoch: int) -> MaskDecision:
+    def _decide(self, fit: RunningFit, report: AnomalyReport, epoch: int) -> MaskRecord:
         assert self._masks is not None
         masked = self._masks.filters
-        flagged = flagged_filters(report, self.criteria, self._record.pending.streaks)
+        flagged = flagged_filters(report, self.criteria, self._record.streaks)
         free = {filter_: entry for filter_, entry in flagged.items() if filter_ not in masked}
-        decision = MaskDecision(streaks={filter_: e.streak for filter_, e in free.items()})
+        decision = MaskRecord(
+            streaks={filter_: entry.streak for filter_, entry in free.items()},
+            events=list(self._record.events),
+            unmaskable=dict(self._record.unmaskable),
+        )
         if self.release:
             acquitted = judged_filters(report).keys() - flagged.keys()
             decision.to_release = [filter_ for filter_ in masked if filter_ in acquitted]
             for filter_ in decision.to_release:
                 decision.add_event("released", filter_, epoch, "no longer flagged")
-        if epoch < self.start_epoch or not self._is_time(fit):
+        if epoch < self.start_epoch:
             return decision
-        verification = None
-        if self.verify:
-            others = comparable_filters(report, flagged, masked, self._wiring)
-            draws = torch.Generator().manual_seed(epoch)
-            verification = Verification(fit, self._wiring, self.verification_loss, others, draws)
-        wanted = self.choose(list(free.values()), report, fit)
         kept = [filter_ for filter_ in masked if filter_ not in decision.to_release]
-        accepted, rejected = self._select(wanted, kept, verification, decision)
-        left = remaining_activation(fit, self._wiring, report, accepted)
-        for filter_, (largest, constant) in left.items():
-            if not constant:
-                del accepted[filter_]
-                decision.unmaskable[filter_] = "its maps still depend on the image when it is zero"
-            elif largest > 0:
-                accepted[filter_]["remaining"] = largest
-        decision.to_mask = list(accepted)
-        for kind, filters in (("masked", accepted), ("rejected", rejected)):
-            for filter_, measured in filters.items():
-                why = "chosen though not flagged"
-                if filter_ in free:
-                    why = free[filter_].reason(self.criteria is not None)
-                decision.add_event(kind, filter_, epoch, why, **measured)
-        return decision
-
-    def _select(
-        self,
-        wanted: Iterable[Filter],
-        masked: Collection[Filter],
-        verification: Verification | None,
-        decision: MaskDecision,
-    ) -> tuple[_Measured, _Measured]:
-        """Return the wanted filters that have room and are accepted, and those turned down."""
-        accepted: _Measured = {}
-        rejected: _Measured = {}
-        taken = Counter(layer for layer, _ in masked)
-        tried: Counter[str] = Counter()
+        wanted = self.choose(list(free.values()), report, fit)
+        loss_without = partial(probe_loss, fit, self._wiring, self.verification_loss)
+        loss = loss_without([]) if self.verify and wanted else math.nan
+        taken, tried = Counter(layer for layer, _ in kept), Counter[str]()
         for filter_ in wanted:
+            layer = filter_[0]
             if (obstacle := self._wiring.obstacle(filter_)) is not None:
                 decision.unmaskable[filter_] = obstacle
                 continue
-            layer = filter_[0]
             places = room(self._wiring, layer, self.max_fraction)
-            if filter_ in masked or filter_ in accepted or taken[layer] >= places:
+            if filter_ in (*kept, *decision.to_mask) or taken[layer] >= places:
                 continue
-            measured: dict[str, Any] = {}
-            if verification is not None:
+            reason = "chosen though not flagged"
+            if filter_ in free:
+                reason = free[filter_].reason(self.criteria is not None)
+            measured = {}
+            if self.verify:
                 if tried[layer] >= _TRIALS_PER_PLACE * places:
                     continue
                 tried[layer] += 1
-                measured = verification.measure(filter_, list(accepted))
+                new_loss = loss_without([*decision.to_mask, filter_])
+                measured = {"loss_change": new_loss - loss}
                 # Written so that a loss that is no number is a rejection.
                 if not measured["loss_change"] <= 0:
-                    rejected[filter_] = measured
+                    decision.add_event("rejected", filter_, epoch, reason, **measured)
                     continue
-            accepted[filter_] = measured
+                loss = new_loss
+            decision.add_event("masked", filter_, epoch, reason, **measured)
+            decision.to_mask.append(filter_)
             taken[layer] += 1
-        return accepted, rejected
-
-    def _is_time(self, fit: RunningFit) -> bool:
-        if self.when == "count":
-            watched = [entry for entry in fit.history if entry["epoch"] >= self.start_epoch]
-            counts = smoothed([entry["count"] for entry in watched], _COUNT_WINDOW)
-            return has_risen(counts, factor=self.rise)
-        return self.when == "always" or has_risen(self._record.monitored, factor=self.rise)
-
-    def _follow_monitor(self, trainer: Trainer) -> None:
-        metrics = trainer.callback_metrics
-        # A resumed run may judge before anything was logged.
-        if self.when != "loss" or not metrics:
-            return
-        if self.monitor not in metrics:
-            raise ValueError(
-                f"MaskFilters(monitor={self.monitor!r}): no such metric, only {sorted(metrics)}"
-            )
-        self._record.monitored.append(float(metrics[self.monitor]))
+        return decision
 
     def _check_room(self) -> None:
         """Warn about convolutions too narrow for any of their filters to be masked."""
@@ -346,7 +280,3 @@ class MaskFilters(Action):
         if len(narrow) == len(layers):
             raise ValueError(f"MaskFilters could mask nothing: {message}. Raise it")
         rank_zero_warn(f"MaskFilters never masks some layers: {message}")
-
-    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
-        assert self._masks is not None
-        self._masks.enforce(optimizer)

@@ -1,15 +1,14 @@
 """`FilterMasks`: the filters of a model that are silenced now, and what they were before.
 
-Of an optimizer's state, what has one value for each value of a parameter (Adam's moments, a
-momentum buffer) can be given back for one filter. What is one number a parameter (Adam's number of
-steps) cannot.
+Of an optimizer's state, what has one value for each value of a parameter (Adam's moments) can be
+given back for one filter. What is one number a parameter (Adam's number of steps) cannot.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -31,16 +30,19 @@ class _Mask:
     optimizer_values: list[dict[_StateSlot, Tensor]]
 
 
-class FilterMasks:
+class FilterMasks(AbstractContextManager["FilterMasks"]):
     """Silences filters of one model in place, and gives them back as they were.
 
-    A silenced filter's weights and bias, and scale and shift of the normalization channels behind
-    it, are zero, so that it puts out exactly zero there. Nothing is added to the model: its
-    ``state_dict`` keeps its keys, and whoever loads it gets the masked network.
+    Nothing is added to the model: its ``state_dict`` keeps its keys, and whoever loads it gets the
+    masked network. The end of a ``with`` block gives all filters back.
+
+    Attributes:
+        unmaskable: Filters of a report that `mask_filters` could not mask, with the reason.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
+        self.unmaskable: dict[Filter, str] = {}
         self._masks: dict[Filter, _Mask] = {}
         # For each parameter with silenced slots their indices: one operation clears them all.
         self._silenced: list[tuple[Tensor, Tensor]] = []
@@ -71,6 +73,14 @@ class FilterMasks:
         for optimizer, values in zip(optimizers, kept, strict=False):
             _fill(_state_views(optimizer, tensors, mask.slots.silenced), values)
         self._gather_silenced()
+
+    def remove(self) -> None:
+        """Give all filters back."""
+        for filter_ in reversed(self.filters):
+            self.release(filter_)
+
+    def __exit__(self, *error: object) -> None:
+        self.remove()
 
     @torch.no_grad()
     def enforce(self, optimizer: Optimizer) -> None:
@@ -105,11 +115,8 @@ class FilterMasks:
                 "channel": channel,
                 "silenced": [list(slot) for slot in mask.slots.silenced],
                 "statistics": [list(slot) for slot in mask.slots.statistics],
-                "values": [[*slot, value.cpu()] for slot, value in mask.values.items()],
-                "optimizer_values": [
-                    [[*slot, value.cpu()] for slot, value in values.items()]
-                    for values in mask.optimizer_values
-                ],
+                "values": _as_lists(mask.values),
+                "optimizer_values": [_as_lists(values) for values in mask.optimizer_values],
             }
             for (layer, channel), mask in self._masks.items()
         ]
@@ -119,16 +126,11 @@ class FilterMasks:
         lost, tensors = [], named_tensors(self.model)
         for entry in state:
             filter_ = (entry["layer"], entry["channel"])
+            silenced, statistics = (tuple(map(tuple, entry[n])) for n in ("silenced", "statistics"))
             mask = _Mask(
-                FilterSlots(
-                    tuple((name, index) for name, index in entry["silenced"]),
-                    tuple((name, index) for name, index in entry["statistics"]),
-                ),
-                {(name, index): value for name, index, value in entry["values"]},
-                [
-                    {(name, index, key): value for name, index, key, value in values}
-                    for values in entry["optimizer_values"]
-                ],
+                FilterSlots(silenced, statistics),
+                _slot_values(entry["values"]),
+                [_slot_values(values) for values in entry["optimizer_values"]],
             )
             if all(_fits(tensors, slot, value) for slot, value in mask.values.items()):
                 self._masks[filter_] = mask
@@ -172,6 +174,14 @@ def _state_views(
 
 def _copies(views: Mapping[_AnySlot, Tensor]) -> dict[_AnySlot, Tensor]:
     return {slot: view.clone() for slot, view in views.items()}
+
+
+def _as_lists(values: Mapping[Any, Tensor]) -> list[list[Any]]:
+    return [[*slot, value.cpu()] for slot, value in values.items()]
+
+
+def _slot_values(lists: Iterable[list[Any]]) -> dict[Any, Tensor]:
+    return {tuple(entry[:-1]): entry[-1] for entry in lists}
 
 
 @torch.no_grad()

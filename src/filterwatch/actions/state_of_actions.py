@@ -40,11 +40,7 @@ def action_states(actions: Sequence[Action]) -> dict[str, Any]:
 
 
 def load_action_states(actions: Sequence[Action], state_dict: Mapping[str, Any]) -> None:
-    """Give each state to the action that it is of; warn about those that there is none for.
-
-    Of actions of one class the first gets the first state. Masks go to whichever action masks,
-    for there is at most one.
-    """
+    """Give each state to the action of its class, masks to whichever masks; warn of the others."""
     free = list(actions)
     for place, entry in enumerate(state_dict.get("actions", [])):
         name, state = entry["name"], entry["state"]
@@ -55,7 +51,16 @@ def load_action_states(actions: Sequence[Action], state_dict: Mapping[str, Any])
             free.remove(action)
             action.load_state_dict(state)
         elif state:
-            _warn_of_lost_state(name, state, place)
+            message = (
+                f"the checkpoint has the state of {name} as action {place}, and now there is none: "
+                "what it did to the network is no longer kept up"
+            )
+            if n_masks := len(state.get("masks", [])):
+                message += (
+                    f". {n_masks} filters that were masked train on from weights of zero; to keep "
+                    "them masked, pass action=MaskFilters(...)"
+                )
+            rank_zero_warn(message)
 
 
 def refuse_lost_masks(trainer: Trainer, checkpoint: Mapping[str, Any]) -> None:
@@ -84,17 +89,3 @@ def _masked_filters(state: object) -> Iterator[Filter]:
         own = entry.get("state", {})
         yield from ((mask["layer"], mask["channel"]) for mask in own.get("masks", []))
         yield from ((layer, channel) for layer, channel in own.get("to_mask", []))
-
-
-def _warn_of_lost_state(name: str, state: Mapping[str, Any], place: int) -> None:
-    message = (
-        f"the checkpoint has the state of {name} as action {place}, and now there is none: what it "
-        "did to the network is no longer kept up"
-    )
-    n_masks = len(state.get("masks", []))
-    if n_masks:
-        message += (
-            f". {n_masks} filters that were masked train on from weights of zero; to keep them "
-            "masked, pass action=MaskFilters(...)"
-        )
-    rank_zero_warn(message)

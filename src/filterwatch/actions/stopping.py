@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_info
 
 from filterwatch._checks import check_integer, check_number
 from filterwatch.actions.action import Action, RunningFit
-from filterwatch.actions.rising import has_risen, smoothed
 from filterwatch.detection import AnomalyReport
 
 
@@ -17,12 +17,9 @@ class StopTraining(Action):
     """Stops training when the count has risen over its minimum, and says so in one line.
 
     The count's mean over ``window`` probes must exceed its own minimum by a factor *and* by a
-    number of maps. Counts jump from epoch to epoch, by a third and more: the defaults keep that
-    from stopping a run. Where the count does not rise with overfitting, and there are such runs,
-    nothing is stopped.
-
-    Works beside Lightning's ``EarlyStopping``, and respects the Trainer's ``min_epochs``. For a
-    rule of one's own override `reason_to_stop`.
+    number of maps: counts jump from epoch to epoch. There are runs that overfit and whose count
+    does not rise; they are not stopped. Works beside Lightning's ``EarlyStopping``, and respects
+    the Trainer's ``min_epochs``. For a rule of one's own override `reason_to_stop`.
 
     Args:
         start_epoch: First epoch whose count is looked at: the count also rises in early learning.
@@ -34,10 +31,6 @@ class StopTraining(Action):
     Attributes:
         stopped_epoch: The epoch that ended training, ``None`` until then.
         reason: Why, in one line.
-
-    Raises:
-        TypeError: If an argument has the wrong type.
-        ValueError: If an argument is out of range.
     """
 
     def __init__(
@@ -67,10 +60,19 @@ class StopTraining(Action):
         The history has the probes so far, see `AnomalyFilterCallback`; the newest one last.
         """
         watched = [entry for entry in history if entry["epoch"] >= self.start_epoch]
-        counts = smoothed([entry["count"] for entry in watched], self.window)
-        if not has_risen(counts, factor=self.rise, amount=self.min_rise, patience=self.patience):
+        # Means of fewer values would jump more, and a minimum among them be too low.
+        counts = [
+            sum(entry["count"] for entry in watched[end - self.window : end]) / self.window
+            for end in range(self.window, len(watched) + 1)
+        ]
+        minima = list(accumulate(counts, min))
+        risen = [
+            count > self.rise * lowest and count - lowest >= self.min_rise
+            for count, lowest in zip(counts, minima, strict=True)
+        ]
+        if len(risen) < self.patience or not all(risen[-self.patience :]):
             return None
-        lowest = min(counts)
+        lowest = minima[-1]
         return (
             f"the anomaly filters, {counts[-1]:.1f} on average over {self.window} probes, have "
             f"stayed above {self.rise} times their minimum of {lowest:.1f} since epoch "

@@ -1,9 +1,8 @@
 """Which parameters make up a filter: its own, and those of the normalizations behind it.
 
-A convolution filter set to zero still gives a constant behind a BatchNorm, whose shift is added to
-whatever comes. Which normalization channels a filter feeds is found by following the data, as the
-filter behind a map is: right behind the filter, behind an activation, or at some offset behind a
-concatenation, and in several normalizations at once (DenseNet).
+A filter set to zero still gives a constant behind a BatchNorm, whose shift is added to whatever
+comes. Which normalization channels a filter feeds is found by following the data: behind an
+activation, at some offset behind a concatenation, or in several normalizations at once (DenseNet).
 """
 
 from __future__ import annotations
@@ -45,8 +44,7 @@ class FilterSlots:
     """Where a filter is in the model's tensors.
 
     Attributes:
-        silenced: What is zero while the filter is masked: its weights and bias, and scale and shift
-            of the normalization channels behind it.
+        silenced: What is zero while it is masked: its own, and the normalizations' scale and shift.
         statistics: The running statistics of those channels, which follow the data by themselves.
     """
 
@@ -119,35 +117,28 @@ class _Trace:
             self._record_normalization(operation)
 
     def wiring(self) -> Wiring:
-        behind: dict[Filter, list[_Channel]] = defaultdict(list)
+        silenced = {filter_: list(own) for filter_, own in self._own.items()}
+        statistics: dict[Filter, list[Slot]] = defaultdict(list)
         obstacles = dict(self._obstacles)
         for channel, feeding in self._fed.items():
-            for filter_ in feeding:
-                if filter_ is None:
-                    continue
-                behind[filter_].append(channel)
+            for filter_ in filter(None, feeding):
+                silenced[filter_] += channel.affine
+                statistics[filter_] += channel.statistics
                 if len(feeding) > 1:
                     obstacles[filter_] = (
                         f"channel {channel.index} of the normalization {channel.layer} gets other "
                         "maps too, which would be silenced with it"
                     )
         slots = {
-            filter_: FilterSlots(
-                silenced=(*own, *(slot for channel in behind[filter_] for slot in channel.affine)),
-                statistics=tuple(
-                    slot for channel in behind[filter_] for slot in channel.statistics
-                ),
-            )
-            for filter_, own in self._own.items()
+            filter_: FilterSlots(tuple(names), tuple(statistics[filter_]))
+            for filter_, names in silenced.items()
             if filter_ not in obstacles
         }
         return Wiring(slots, obstacles)
 
     def _record_filters(self, owner: str, operation: Operation) -> None:
-        weight, bias = operation.args[1], operation.args[2] if len(operation.args) > 2 else None
-        names = [self._name(weight, operation, "weight")]
-        if bias is not None:
-            names.append(self._name(bias, operation, "bias"))
+        roles = zip(operation.args[1:3], ("weight", "bias"), strict=False)
+        names = [self._name(value, operation, role) for value, role in roles if value is not None]
         reason = None
         if None in names:
             reason = "its weights are computed from other parameters"
@@ -156,19 +147,16 @@ class _Trace:
         for index in range(operation.maps.shape[1]):
             if reason is not None:
                 self._obstacles[owner, index] = reason
-            for name in names:
-                if name is not None:
-                    self._own[owner, index][name, index] = None
+            self._own[owner, index].update(((name, index), None) for name in names if name)
 
     def _record_normalization(self, operation: Operation) -> None:
         maps = operation.args[0]
         if not self.provenance.tracks(maps):
             return
-        affine, statistics, axis = _normalization_arguments(operation.args)
+        tensors, axis = _normalization_arguments(operation.args)
         roles = ("weight", "bias", "running_mean", "running_var")
         *affine_names, mean_name, variance_name = (
-            self._name(tensor, operation, role)
-            for tensor, role in zip((*affine, *statistics), roles, strict=True)
+            self._name(tensor, operation, role) for tensor, role in zip(tensors, roles, strict=True)
         )
         names = [name for name in affine_names if name is not None]
         kept = [name for name in (mean_name, variance_name) if name is not None]
@@ -193,21 +181,16 @@ class _Trace:
         """Return the name of a parameter or buffer that an operator was given."""
         if tensor is None:
             return None
-        name = self._names.get(id(tensor))
-        if name is None:
-            # Mixed precision hands operators a copy in another type.
-            module = self._modules[operation.module_name]
-            own = module._parameters.get(role, module._buffers.get(role))
-            name = None if own is None else self._names.get(id(own))
-        return name
+        # Mixed precision hands operators a copy in another type.
+        module = self._modules[operation.module_name]
+        own = module._parameters.get(role, module._buffers.get(role))
+        return self._names.get(id(tensor), self._names.get(id(own)))
 
 
-def _normalization_arguments(
-    args: Sequence[Any],
-) -> tuple[tuple[Any, Any], tuple[Any, Any], int]:
-    """Return (scale, shift), (running mean, running variance) and the axis of the channels."""
+def _normalization_arguments(args: Sequence[Any]) -> tuple[Sequence[Any], int]:
+    """Return (scale, shift, running mean, running variance) and the axis of the channels."""
     if not isinstance(args[1], Tensor | None):  # layer normalization: the normalized shape
-        return (args[2], args[3]), (None, None), args[0].ndim - 1
+        return (args[2], args[3], None, None), args[0].ndim - 1
     if isinstance(args[3], int):  # group normalization: the number of samples
-        return (args[1], args[2]), (None, None), 1
-    return (args[1], args[2]), (args[3], args[4]), 1
+        return (args[1], args[2], None, None), 1
+    return args[1:5], 1

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -24,38 +22,31 @@ from filterwatch.detection import (
     detect_anomaly_filters,
 )
 
-Filter = tuple[str, int]
+Filter = tuple[str, int]  # layer and channel
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """What was found in one model.
-
-    Attributes:
-        model: The model.
-        images: The probe.
-        report: The anomaly filters.
-        n_outputs: Number of classes that the model distinguishes; ``None`` if its output is not
-            one number a class.
-        predictions: The class that it gives each image, int64 [N], or ``None``.
-        confidences: The softmax of that class, [N], or ``None``.
-        output_names: Name of each output class; numbers where no names are known.
-        seconds: How long it took.
-    """
+    """What was found in one model."""
 
     model: LoadedModel
     images: ProbeImages
     report: AnomalyReport
-    n_outputs: int | None
-    predictions: Tensor | None
-    confidences: Tensor | None
-    output_names: list[str]
-    seconds: float
+    n_outputs: int | None = None  # classes that it distinguishes; None if the output is no logits
+    predictions: Tensor | None = None  # the class that it gives each image, int64 [N]
+    confidences: Tensor | None = None  # the softmax of that class, [N]
 
     @property
     def labels_comparable(self) -> bool:
         """Whether a prediction can be right or wrong: the folder has the model's classes."""
-        return self.images.labels is not None and self.n_outputs == len(self.images.class_names)
+        return self.n_outputs == len(self.images.class_names)
+
+    @property
+    def output_names(self) -> list[str]:
+        """Name of each output class: the folder's, where they are as many, else numbers."""
+        if self.labels_comparable:
+            return self.images.class_names
+        return [str(number) for number in range(self.n_outputs or 0)]
 
     @property
     def accuracy(self) -> float | None:
@@ -74,7 +65,6 @@ def analyze(
     max_clusters: int = 14,
     seed: int = 0,
     batch_size: int = 256,
-    class_names: Sequence[str] | None = None,
     on_progress: ProgressCallback | None = None,
 ) -> Analysis:
     """Find the anomaly filters of a finished model, and its predictions on the probe.
@@ -86,29 +76,32 @@ def analyze(
         layers: Glob patterns over layer or module names. Default: see `detect_anomaly_filters`.
         max_clusters: Largest number of clusters tried.
         seed: Seed of everything random inside.
-        batch_size: Images a forward pass, where the model does not fix it.
-        class_names: Names of the model's outputs. Default: the folder's classes, where they are as
-            many.
+        batch_size: Images a forward pass.
         on_progress: See `detect_anomaly_filters`.
 
     Raises:
-        InputError: If the model does not take the images, or the names are not as many as outputs.
+        InputError: If the model does not take the images.
         ValueError: See `detect_anomaly_filters`.
     """
-    start = time.perf_counter()
-    n_samples = len(images)
-    if model.fixed_batch_size is not None:
-        batch_size = model.fixed_batch_size
-        n_samples -= n_samples % batch_size
-        if n_samples == 0:
+    parameter = next(iter(model.module.parameters()), torch.zeros(()))
+    dtype = parameter.dtype if parameter.is_floating_point() else torch.float32
+    outputs: dict[int, Tensor] = {}  # the logits of each image
+
+    def forward(batch: Any) -> None:
+        pixels, positions = batch
+        try:
+            output = model.module(pixels.to(parameter.device, dtype))
+        except (RuntimeError, ValueError, AssertionError) as error:
             raise InputError(
-                f"{model.path} was exported for batches of {batch_size} images, and the probe has "
-                f"{len(images)}: take a larger --probe-size, or export a dynamic batch dimension"
-            )
-        images = images.first(n_samples)
-    outputs = _Outputs(model, n_samples)
+                f"{model.name} refuses images of shape {list(pixels.shape[1:])} [channels, height, "
+                f"width]: {error}. Set --image-size to what it was trained with"
+            ) from error
+        found = find_logits(output, len(pixels))
+        if found is not None:
+            outputs.update(zip(positions.tolist(), found.float().cpu(), strict=True))
+
     # The position in the probe stands where training has the label.
-    positions = torch.arange(n_samples)
+    positions = torch.arange(len(images))
     dataset = ImageDataset(images.source, positions, positions, positions, images.preprocessing)
     report = detect_anomaly_filters(
         model.module,
@@ -118,109 +111,32 @@ def analyze(
         criteria=criteria,
         max_clusters=max_clusters,
         seed=seed,
-        forward=outputs.forward,
+        forward=forward,
         on_progress=on_progress,
     )
-    predictions, confidences, n_outputs = outputs.predictions()
-    return Analysis(
-        model=model,
-        images=images,
-        report=report,
-        n_outputs=n_outputs,
-        predictions=predictions,
-        confidences=confidences,
-        output_names=_output_names(n_outputs, images, class_names),
-        seconds=time.perf_counter() - start,
-    )
-
-
-class _Outputs:
-    """Runs batches (images, positions) and keeps what the model makes of them."""
-
-    def __init__(self, model: LoadedModel, n_samples: int) -> None:
-        self._model = model
-        self._n_samples = n_samples
-        parameter = next(iter(model.module.parameters()), torch.zeros(()))
-        self._device = parameter.device
-        self._dtype = parameter.dtype if parameter.is_floating_point() else torch.float32
-        self._logits: Tensor | None = None
-
-    def forward(self, batch: Any) -> None:
-        images, positions = batch
-        rows = torch.arange(len(images))
-        size = self._model.fixed_batch_size
-        if size is not None:
-            # The layers are found with two images; a program of fixed batches gets them repeated.
-            rows = torch.arange(size) % len(images)
-        try:
-            output = self._model.module(images[rows].to(self._device, self._dtype))
-        except (RuntimeError, ValueError, AssertionError) as error:
-            raise InputError(
-                f"{self._model.name} refuses images of shape {list(images.shape[1:])} [channels, "
-                f"height, width]: {error}. Set --image-size to what it was trained with"
-            ) from error
-        logits = find_logits(output)
-        if logits is None or len(logits) != len(rows):
-            return
-        logits = logits[: len(images)].float().cpu()
-        if self._logits is None:
-            self._logits = logits.new_full((self._n_samples, logits.shape[1]), torch.nan)
-        self._logits[positions] = logits
-
-    def predictions(self) -> tuple[Tensor | None, Tensor | None, int | None]:
-        if self._logits is None:
-            return None, None, None
-        confidences, predictions = self._logits.softmax(1).max(1)
-        return predictions, confidences, self._logits.shape[1]
-
-
-def _output_names(
-    n_outputs: int | None, images: ProbeImages, class_names: Sequence[str] | None
-) -> list[str]:
-    if n_outputs is None:
-        return []
-    if class_names is not None:
-        if len(class_names) != n_outputs:
-            raise InputError(
-                f"--class-names has {len(class_names)} names for {n_outputs} outputs of the model"
-            )
-        return list(class_names)
-    if images.labels is not None and len(images.class_names) == n_outputs:
-        return images.class_names
-    return [str(number) for number in range(n_outputs)]
+    if len(outputs) < len(images):
+        return Analysis(model, images, report)
+    logits = torch.stack([outputs[position] for position in range(len(images))])
+    confidences, predictions = logits.softmax(1).max(1)
+    return Analysis(model, images, report, logits.shape[1], predictions, confidences)
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What changed from a first model to a second.
-
-    Attributes:
-        first: What was found in the first, on the layers that both have.
-        second: What was found in the second, on the same layers.
-        turned: Maps (layer, channel) that are anomalous in the second only, in forward order.
-        ceased: Maps that are anomalous in the first only.
-        kept: Maps that are anomalous in both.
-        unmatched: Layers that are not compared because only one model has them, or has them with
-            that number of channels.
-    """
+    """What changed from a first model to a second, on the layers that both have."""
 
     first: Analysis
     second: Analysis
-    turned: list[Filter]
-    ceased: list[Filter]
-    kept: list[Filter]
-    unmatched: list[str]
+    turned: list[Filter]  # maps that are anomalous in the second only, in forward order
+    ceased: list[Filter]  # in the first only
+    kept: list[Filter]  # in both
+    unmatched: list[str]  # layers of one model only, or with another number of channels
 
     def isolated_by(self, filters: list[Filter], analysis: Analysis) -> dict[int, int]:
         """Return how many of some flagged filters isolate each image, most isolated first."""
-        wanted = set(filters)
-        counts = Counter(
-            index
-            for anomaly in analysis.report.anomalies
-            if (anomaly.layer, anomaly.channel) in wanted
-            for index in anomaly.outliers
-        )
-        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+        report = analysis.report
+        wanted = [found for found in report.anomalies if (found.layer, found.channel) in filters]
+        return replace(report, anomalies=wanted).outlier_samples()
 
 
 def compare(first: Analysis, second: Analysis) -> Comparison:
@@ -260,8 +176,6 @@ def compare(first: Analysis, second: Analysis) -> Comparison:
 
 def _restricted(analysis: Analysis, names: list[str]) -> Analysis:
     report = analysis.report
-    if len(names) == len(report.layers):
-        return analysis
     kept = replace(
         report,
         anomalies=[anomaly for anomaly in report.anomalies if anomaly.layer in names],

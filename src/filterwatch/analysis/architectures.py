@@ -24,8 +24,8 @@ class Architecture:
     size_arguments: tuple[str, ...]  # of `build`, to be read from the shapes of weights
     image_size: int  # side in pixels that it was designed for
     takes_any_size: bool = True
-    mean: tuple[float, ...] | None = None  # of each channel, in the training of published weights
-    std: tuple[float, ...] | None = None
+    mean: tuple[float, ...] = ()  # of each channel, in the training of published weights
+    std: tuple[float, ...] = ()
 
 
 def find_architecture(name: str) -> Architecture:
@@ -100,8 +100,8 @@ def _timm(name: str) -> Architecture | list[str]:
         ("num_classes", "in_chans"),
         image_size=224 if config is None else int(config.input_size[1]),
         takes_any_size=config is None or not config.fixed_input_size,
-        mean=None if config is None else tuple(config.mean),
-        std=None if config is None else tuple(config.std),
+        mean=() if config is None else tuple(config.mean),
+        std=() if config is None else tuple(config.std),
     )
 
 
@@ -121,7 +121,7 @@ _SOURCES = {"torchvision": _torchvision, "timm": _timm, "filterwatch": _filterwa
 
 
 def read_sizes(
-    architecture: Architecture, weights: Mapping[str, Tensor], prefix: str | None
+    architecture: Architecture, weights: Mapping[str, Tensor]
 ) -> tuple[str, dict[str, int]]:
     """Read the number of classes and the like from the shapes of weights.
 
@@ -129,13 +129,15 @@ def read_sizes(
     dimension of which weight it decides.
 
     Returns:
-        What stands before the network's own names in the file (found where ``prefix`` is
-        ``None``), and arguments for ``architecture.build``.
+        What stands before the network's own names in the file, and arguments for
+        ``architecture.build``.
+
+    Raises:
+        InputError: If the file holds the network's weights more than once.
     """
     base = dict.fromkeys(architecture.size_arguments, 2)
     smaller = _skeleton_shapes(architecture, base)
-    if prefix is None:
-        prefix = _find_prefix(weights, smaller)
+    prefix = _find_prefix(weights, smaller)
     sizes = {}
     for argument in architecture.size_arguments:
         larger = _skeleton_shapes(architecture, base | {argument: 3})
@@ -175,7 +177,7 @@ def _find_prefix(names: Iterable[str], expected: Iterable[str]) -> str:
         shown = ", ".join(prefix or "(none)" for prefix in best)
         raise InputError(
             f"the file holds the network's weights more than once, under the prefixes {shown}: "
-            "choose with --prefix"
+            "save those of one in a file of their own, and give that"
         )
     return best[0]
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.markup import escape
 from rich.table import Table
 
 from filterwatch.analysis.analyses import Analysis, Comparison, Filter
 from filterwatch.analysis.folder_probe import ProbeImages
 from filterwatch.analysis.model_files import first_few
+from filterwatch.datamodules import resize
 from filterwatch.visuals import PageImages, PageModel, write_page
 
 _SHOWN = 8
@@ -20,108 +23,73 @@ _FEW = 200  # images: below, 1% of them is one image
 
 def report_document(analysis: Analysis) -> dict[str, Any]:
     """Return an analysis as plain data, which ``AnomalyReport.from_dict`` reads, too."""
+    model, images, statistics = analysis.model, analysis.images, analysis.images.statistics
+    predictions, confidences = analysis.predictions, analysis.confidences
     return analysis.report.to_dict() | {
-        "model": _model_document(analysis),
-        "probe": _probe_document(analysis.images)
-        | _normalization_document(analysis.images)
-        | _outputs_document(analysis),
+        "model": {
+            "name": model.name,
+            "file": str(model.path),
+            "kind": model.kind,
+            "notes": model.notes,
+            "n_outputs": analysis.n_outputs,
+            "accuracy": analysis.accuracy,
+        },
+        "probe": {
+            "directory": images.directory,
+            "n_available": images.n_available,
+            "class_names": images.class_names,
+            "files": images.files,
+            "labels": None if images.labels is None else images.labels.tolist(),
+            "image_size": images.image_size,
+            "image_size_origin": images.size_origin,
+            "mean": list(statistics.mean),
+            "std": list(statistics.std),
+            "statistics_origin": statistics.origin,
+            "statistics_assumed": statistics.is_assumed,
+            "notes": images.notes,
+            "output_names": analysis.output_names,
+            "predictions": None if predictions is None else predictions.tolist(),
+            "confidences": None
+            if confidences is None
+            # A model that puts out NaN has no confidence; JSON has no NaN.
+            else [round(value, 4) if value == value else None for value in confidences.tolist()],
+        },
     }
 
 
 def comparison_document(comparison: Comparison) -> dict[str, Any]:
-    """Return a comparison as plain data."""
+    """Return a comparison as plain data: what changed, and both sides as `report_document` has it.
+
+    Both have the images: each normalizes and predicts for itself.
+    """
     first, second = comparison.first, comparison.second
-
-    def maps(filters: list[Filter]) -> list[dict[str, Any]]:
-        return [{"layer": layer, "channel": channel} for layer, channel in filters]
-
-    def isolated(filters: list[Filter], analysis: Analysis) -> dict[str, int]:
-        counts = comparison.isolated_by(filters, analysis)
-        return {str(index): count for index, count in counts.items()}
-
-    def side(analysis: Analysis) -> dict[str, Any]:
-        return analysis.report.to_dict() | {
-            "model": _model_document(analysis),
-            "normalisation": _normalization_document(analysis.images),
-            "outputs": _outputs_document(analysis),
-        }
-
-    return {
+    document: dict[str, Any] = {
         "format": 1,
-        "turned": maps(comparison.turned),
-        "ceased": maps(comparison.ceased),
-        "kept": maps(comparison.kept),
-        "isolated_by_turned": isolated(comparison.turned, second),
-        "isolated_by_ceased": isolated(comparison.ceased, first),
         "unmatched_layers": comparison.unmatched,
-        "probe": _probe_document(first.images),
-        "first": side(first),
-        "second": side(second),
+        "first": report_document(first),
+        "second": report_document(second),
     }
-
-
-def _model_document(analysis: Analysis) -> dict[str, Any]:
-    model = analysis.model
-    return {
-        "name": model.name,
-        "file": str(model.path),
-        "kind": model.kind,
-        "notes": model.notes,
-        "n_outputs": analysis.n_outputs,
-        "accuracy": analysis.accuracy,
-    }
-
-
-def _probe_document(images: ProbeImages) -> dict[str, Any]:
-    return {
-        "directory": images.directory,
-        "n_available": images.n_available,
-        "class_names": images.class_names,
-        "files": images.files,
-        "labels": None if images.labels is None else images.labels.tolist(),
-        "image_size": images.preprocessing.image_size,
-        "image_size_origin": images.size_origin,
-        "notes": images.notes,
-    }
-
-
-def _normalization_document(images: ProbeImages) -> dict[str, Any]:
-    statistics = images.statistics
-    return {
-        "mean": list(statistics.mean),
-        "std": list(statistics.std),
-        "statistics_origin": statistics.origin,
-        "statistics_assumed": statistics.is_assumed,
-    }
-
-
-def _outputs_document(analysis: Analysis) -> dict[str, Any]:
-    predictions, confidences = analysis.predictions, analysis.confidences
-    return {
-        "output_names": analysis.output_names,
-        "predictions": None if predictions is None else predictions.tolist(),
-        "confidences": None
-        if confidences is None
-        # A model that puts out NaN has no confidence; JSON has no NaN.
-        else [round(value, 4) if value == value else None for value in confidences.tolist()],
-    }
+    for change, filters, analysis in (
+        ("turned", comparison.turned, second),
+        ("ceased", comparison.ceased, first),
+        ("kept", comparison.kept, second),
+    ):
+        isolated = comparison.isolated_by(filters, analysis)
+        document[change] = [{"layer": layer, "channel": channel} for layer, channel in filters]
+        document[f"isolated_by_{change}"] = {str(at): count for at, count in isolated.items()}
+    return document
 
 
 def report_notes(analysis: Analysis) -> Iterator[str]:
     """Yield the lines to print below an analysis's table."""
-    sides = {"model": analysis}
-    yield from (f"{term}: {text}" for term, text in _origin(sides))
-    if analysis.accuracy is not None:
-        yield f"accuracy on the probe: {analysis.accuracy:.1%}"
     isolated = list(analysis.report.outlier_samples().items())[:_SHOWN]
     if isolated:
         yield f"images isolated by most anomaly filters (how many): {_counted(isolated, analysis)}"
-    yield from (f"note: {note}" for note in _notes(sides))
+    yield from _notes({"model": analysis})
 
 
 def comparison_notes(comparison: Comparison) -> Iterator[str]:
     """Yield the lines to print below a comparison's table."""
-    sides = {"first": comparison.first, "second": comparison.second}
     for what, filters, analysis in (
         ("turned anomalous", comparison.turned, comparison.second),
         ("ceased to be anomalous", comparison.ceased, comparison.first),
@@ -132,13 +100,16 @@ def comparison_notes(comparison: Comparison) -> Iterator[str]:
         named = first_few([f"{layer} {channel}" for layer, channel in filters], _SHOWN)
         shown = _counted(comparison.isolated_by(filters, analysis).items(), analysis)
         yield f"{what}: {named}; they isolate (by how many): {shown}"
-    yield from (f"{term}: {text}" for term, text in _origin(sides))
-    for what, analysis in sides.items():
-        if analysis.accuracy is not None:
-            yield f"accuracy of the {what} on the probe: {analysis.accuracy:.1%}"
-    yield from (f"note: {note}" for note in _notes(sides))
     if comparison.unmatched:
         yield f"not in both models: {first_few(comparison.unmatched, _SHOWN)}"
+    yield from _notes({"first": comparison.first, "second": comparison.second})
+
+
+def _notes(sides: dict[str, Analysis]) -> Iterator[str]:
+    for side, analysis in sides.items():
+        if analysis.accuracy is not None:
+            yield f"accuracy of the {side} on the probe: {analysis.accuracy:.1%}"
+    yield from (f"{term}: {text}" for term, text in _origin(sides))
 
 
 def comparison_table(comparison: Comparison) -> Table:
@@ -158,15 +129,9 @@ def comparison_table(comparison: Comparison) -> Table:
     }
     for name, filters in columns.items():
         table.add_column(name, footer=str(len(filters)), justify="right")
-    silent = 0
     for name in first.report.layers:
         counts = [sum(layer == name for layer, _ in filters) for filters in columns.values()]
-        if any(counts):
-            table.add_row(escape(name), *map(str, counts))
-        else:
-            silent += 1
-    if silent:
-        table.add_row(f"{silent} other layers", *["0"] * len(columns))
+        table.add_row(escape(name), *map(str, counts))
     return table
 
 
@@ -176,45 +141,59 @@ def write_report(analysis: Analysis, path: str | Path, *, n_charts: int = 40) ->
     Raises:
         ValueError: If the report was kept without its points.
     """
-    model, images = analysis.model, analysis.images
-    write_page(
-        path,
-        [page_model(analysis)],
-        page_images(images),
-        title=f"Anomaly filters of {model.path.name}",
-        subject=f"{model.name}, {model.kind}, on {len(images):,} images of {images.directory}",
-        facts=_facts({"model": analysis}),
-        n_charts=n_charts,
-    )
+    model = analysis.model
+    title, subject = f"Anomaly filters of {model.path.name}", f"{model.name}, {model.kind}, on"
+    _write_page({"model": analysis}, path, n_charts, title, subject)
 
 
 def write_comparison(comparison: Comparison, path: str | Path, *, n_charts: int = 40) -> None:
     """Write the page of two models side by side; see `write_report`."""
-    first, second = comparison.first, comparison.second
-    images, paths = first.images, (first.model.path, second.model.path)
-    facts = _facts({"first": first, "second": second})
-    if comparison.unmatched:
-        facts.append(("Not in both", ", ".join(comparison.unmatched)))
+    first, second = comparison.first.model.path, comparison.second.model.path
+    title = f"Anomaly filters: {first.name} and {second.name}"
+    unmatched = [("Not in both", ", ".join(comparison.unmatched))] if comparison.unmatched else []
+    sides = {"first": comparison.first, "second": comparison.second}
+    _write_page(sides, path, n_charts, title, f"first: {first}; second: {second};", unmatched)
+
+
+def _write_page(
+    sides: dict[str, Analysis],
+    path: str | Path,
+    n_charts: int,
+    title: str,
+    subject: str,
+    more_facts: Sequence[tuple[str, str]] = (),
+) -> None:
+    first = next(iter(sides.values()))
+    images, settings = first.images, asdict(first.report.criteria) | first.report.settings
+    facts = [
+        *((term.capitalize(), text) for term, text in _origin(sides)),
+        ("Settings", ", ".join(f"{name} = {value}" for name, value in settings.items())),
+        *(
+            (f"Skipped {layer}", reason)
+            for analysis in sides.values()
+            for layer, reason in analysis.report.skipped.items()
+        ),
+    ]
     write_page(
         path,
-        [page_model(first), page_model(second)],
+        [page_model(analysis) for analysis in sides.values()],
         page_images(images),
-        title=f"Anomaly filters: {paths[0].name} and {paths[1].name}",
-        subject=f"first: {paths[0]}; second: {paths[1]}; {len(images):,} images of "
-        f"{images.directory}",
-        facts=facts,
+        title=title,
+        subject=f"{subject} {len(images):,} images of {images.directory}",
+        facts=[*facts, *more_facts],
         n_charts=n_charts,
     )
 
 
 def page_images(images: ProbeImages) -> PageImages:
     """Return the images of a probe as a page shows them."""
+    height, width = images.pixels(torch.tensor([0])).shape[-2:]
     return PageImages(
         files=images.files,
         labels=None if images.labels is None else images.labels.tolist(),
         class_names=images.class_names,
-        thumbnails=images.thumbnails,
-        side=images.side,
+        thumbnails=lambda rows, side: resize(images.pixels(rows), side),  # cropped as for networks
+        side=min(height, width, images.image_size or height),
     )
 
 
@@ -231,78 +210,41 @@ def page_model(analysis: Analysis) -> PageModel:
     )
 
 
-def _facts(sides: dict[str, Analysis]) -> list[tuple[str, str]]:
-    """Return how a page was made, as terms and texts."""
-    report = next(iter(sides.values())).report
-    criteria, limit = report.criteria, report.small_cluster_limit
-    alpha, beta, theta = (
-        "off" if ratio is None else f"{ratio:g}"
-        for ratio in (criteria.small_cluster_ratio, criteria.ch_ratio, criteria.activation_ratio)
-    )
-    images = "1 image" if limit == 1 else f"{limit:,} images"
-    thresholds = (
-        f"small clusters of at most {images} (λ), more than {alpha} of the clusters (α), CH index "
-        f"above {beta} (β) and activation of at least {theta} (θ) times the layer’s mean"
-    )
-    settings = ", ".join(f"{name} = {value}" for name, value in report.settings.items())
-    seconds = " and ".join(f"{analysis.seconds:.1f} s" for analysis in sides.values())
-    return [
-        *((term.capitalize(), text) for term, text in _origin(sides)),
-        ("Thresholds", thresholds),
-        ("Clustering", settings),
-        ("Time", seconds),
-        *(("Note", note) for note in _notes(sides)),
-        *(
-            (f"Skipped {layer}", reason)
-            for analysis in sides.values()
-            for layer, reason in analysis.report.skipped.items()
-        ),
-    ]
-
-
 def _origin(sides: dict[str, Analysis]) -> Iterator[tuple[str, str]]:
-    """Yield which models, which probe, and what normalized it for each, as terms and texts."""
+    """Yield which models, which probe, what normalized it for each, and what else to know."""
+    normalized: dict[str, str] = {}
+    notes: dict[str, None] = {}  # each once
     for side, analysis in sides.items():
-        model = analysis.model
+        model, statistics = analysis.model, analysis.images.statistics
         yield side, f"{model.name} from {model.path} ({model.kind})"
-    images = next(iter(sides.values())).images
+        mean, std = (
+            " ".join(f"{value:g}" for value in values)
+            for values in (statistics.mean, statistics.std)
+        )
+        normalized[side] = f"mean {mean}, standard deviation {std} ({statistics.origin})"
+        notes |= dict.fromkeys([*model.notes, *analysis.images.notes, *statistics.notes])
+    first = next(iter(sides.values()))
+    images, limit = first.images, first.report.small_cluster_limit  # both models' are the same
     classes = f"{len(images.class_names)} classes" if images.class_names else "no class folders"
-    size = images.preprocessing.image_size
+    size = images.image_size
     how = "at their own size" if size is None else f"brought to {size}x{size} pixels"
     yield (
         "probe",
         f"{len(images)} of {images.n_available} images of {images.directory}, chosen at random, "
         f"{classes}; {how} ({images.size_origin})",
     )
-    normalized = {side: _normalization(analysis.images) for side, analysis in sides.items()}
     if len(set(normalized.values())) == 1:
         yield "normalised by", next(iter(normalized.values()))
     else:
         yield from ((f"normalised for the {side} by", text) for side, text in normalized.items())
-
-
-def _normalization(images: ProbeImages) -> str:
-    statistics = images.statistics
-    mean, std = (
-        " ".join(f"{value:g}" for value in values) for values in (statistics.mean, statistics.std)
-    )
-    return f"mean {mean}, standard deviation {std} ({statistics.origin})"
-
-
-def _notes(sides: dict[str, Analysis]) -> Iterable[str]:
-    """Return all that the reader of a result should know, each once."""
-    notes: dict[str, None] = {}
-    for analysis in sides.values():
-        images, limit = analysis.images, analysis.report.small_cluster_limit
-        found = [*analysis.model.notes, *images.notes, *images.statistics.notes]
-        if len(images) < _FEW:
-            one = "a single image is" if limit == 1 else f"{limit} images are"
-            found.append(
-                f"{len(images)} images are few: where {one} a small cluster, many filters have one "
-                "by chance. Counts mean more on a probe of 1,000 images"
-            )
-        notes |= dict.fromkeys(found)
-    return notes
+    yield from (("note", note) for note in notes)
+    if len(images) < _FEW:
+        one = "a single image is" if limit == 1 else f"{limit} images are"
+        yield (
+            "note",
+            f"{len(images)} images are few: where {one} a small cluster, many filters have one "
+            "by chance. Counts mean more on a probe of 1,000 images",
+        )
 
 
 def _counted(isolated: Iterable[tuple[int, int]], analysis: Analysis) -> str:

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from filterwatch.analysis.model_files import InputError, first_few
 from filterwatch.analysis.model_loading import LoadedModel, Statistics
@@ -19,7 +21,6 @@ from filterwatch.datamodules import (
     class_balanced_subset,
     imagenet_statistics,
     open_images,
-    resize,
     seeded_generator,
 )
 
@@ -28,53 +29,30 @@ _SPLITS = {"train", "training", "val", "valid", "validation", "test"}
 
 @dataclass(frozen=True)
 class ProbeImages:
-    """The images of a probe, as stored and as the network sees them.
+    """The images of a probe, as stored and as the network sees them."""
 
-    Attributes:
-        directory: The folder that they come from.
-        files: Path of each below that folder, with forward slashes.
-        source: The images, uint8.
-        labels: Class of each, int64 [N]; ``None`` where the folder has no class subfolders.
-        class_names: Names of the classes, in the order of the labels.
-        n_available: Number of images in the folder.
-        preprocessing: What brings the images to the network.
-        size_origin: Why they have the size that they are brought to, for people.
-        statistics: What they are normalized by.
-        notes: What the reader of a result should know.
-    """
-
-    directory: str
-    files: list[str]
-    source: ImageSource
-    labels: Tensor | None
-    class_names: list[str]
-    n_available: int
-    preprocessing: Preprocessing
-    size_origin: str
-    statistics: Statistics
-    notes: list[str] = field(default_factory=list)
+    directory: str  # that they come from
+    files: list[str]  # path of each below that folder, with forward slashes
+    source: ImageSource  # uint8
+    labels: Tensor | None  # class of each, int64 [N]; None where there are no class subfolders
+    class_names: list[str]  # in the order of the labels
+    n_available: int  # images in the folder
+    image_size: int | None  # side in pixels that they are brought to; None for their own
+    size_origin: str  # why it is that, for people
+    statistics: Statistics  # what they are normalized by
+    notes: list[str] = field(default_factory=list)  # what the reader of a result should know
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def first(self, n_images: int) -> ProbeImages:
-        """Return the first images of the probe as a probe of their own."""
-        labels = None if self.labels is None else self.labels[:n_images]
-        return replace(self, files=self.files[:n_images], labels=labels)
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What brings them to the network."""
+        return Preprocessing(self.image_size, self.statistics.mean, self.statistics.std)
 
     def pixels(self, rows: Tensor) -> Tensor:
         """Return images of the probe as stored, uint8 [B, C, H, W]."""
         return self.source.read(rows)
-
-    def thumbnails(self, rows: Tensor, side: int) -> Tensor:
-        """Return images, cropped as the network sees them, uint8 [B, C, side, side]."""
-        return resize(self.pixels(rows), side)
-
-    @property
-    def side(self) -> int:
-        """Side in pixels beyond which a thumbnail shows no more."""
-        height, width = self.pixels(torch.tensor([0])).shape[-2:]
-        return min(height, width, self.preprocessing.image_size or height)
 
 
 def sample_probe(
@@ -122,9 +100,9 @@ def sample_probe(
     size_origin = "as given"
     if image_size is None:
         image_size, size_origin = _own_size(probe_paths, usual_image_size)
-    statistics = choose_statistics(in_channels, None, mean, std)
+    files = [str(path) for path in probe_paths]
     try:
-        source = open_images([str(path) for path in probe_paths], image_size, in_channels == 1)
+        source = open_images(files, image_size, in_channels == 1)
     except ValueError as error:
         raise InputError(str(error)) from error
     return ProbeImages(
@@ -134,9 +112,9 @@ def sample_probe(
         labels=labels[chosen] if class_names else None,
         class_names=class_names,
         n_available=len(paths),
-        preprocessing=Preprocessing(image_size, statistics.mean, statistics.std),
+        image_size=image_size,
         size_origin=size_origin,
-        statistics=statistics,
+        statistics=choose_statistics(in_channels, None, mean, std),
         notes=notes,
     )
 
@@ -165,8 +143,6 @@ def sample_probes(
     for other in models[1:]:
         if (other.in_channels, other.fixed_image_size) != shape:
             raise InputError(f"{first.path} and {other.path} take images of different shapes")
-    if first.fixed_batch_size is not None:
-        size = max(size - size % first.fixed_batch_size, 1)
     side, origin = _image_size(models, image_size)
     images = sample_probe(
         directory,
@@ -178,12 +154,8 @@ def sample_probes(
     )
     if side is not None:
         images = replace(images, size_origin=origin)
-    probes = []
-    for model in models:
-        chosen = choose_statistics(model.in_channels, model.statistics, mean, std)
-        preprocessing = replace(images.preprocessing, mean=chosen.mean, std=chosen.std)
-        probes.append(replace(images, preprocessing=preprocessing, statistics=chosen))
-    return probes
+    chosen = (choose_statistics(m.in_channels, m.statistics, mean, std) for m in models)
+    return [replace(images, statistics=statistics) for statistics in chosen]
 
 
 def choose_statistics(
@@ -195,7 +167,8 @@ def choose_statistics(
     """Return what to normalize by: what is asked for, else what is known, else ImageNet's.
 
     Raises:
-        InputError: If there are not as many numbers as channels, or a deviation is not positive.
+        InputError: If there are not as many numbers as channels, a deviation is not positive, or
+            only one of the two is given.
     """
     for option, values in (("--mean", mean), ("--std", std)):
         if values is not None and len(values) not in (1, n_channels):
@@ -204,23 +177,15 @@ def choose_statistics(
             )
     if std is not None and not all(value > 0 for value in std):
         raise InputError(f"--std must be positive, got {' '.join(map(str, std))}")
-    if known is None:
-        known = Statistics(*imagenet_statistics(n_channels), "ImageNet's", is_assumed=True)
-    if mean is None and std is None:
-        return known
-    new_mean = known.mean if mean is None else _per_channel(mean, n_channels)
-    new_std = known.std if std is None else _per_channel(std, n_channels)
-    if mean is None:
-        origin = f"the deviation as given, the mean {known.origin}"
-    elif std is None:
-        origin = f"the mean as given, the deviation {known.origin}"
-    else:
-        return Statistics(new_mean, new_std, "as given")
-    return Statistics(new_mean, new_std, origin, known.is_assumed)
-
-
-def _per_channel(values: Sequence[float], n_channels: int) -> tuple[float, ...]:
-    return tuple(values) * n_channels if len(values) == 1 else tuple(values)
+    if mean is not None and std is not None:
+        mean, std = (
+            tuple(values) * (n_channels // len(values))  # a single number is that of all channels
+            for values in (mean, std)
+        )
+        return Statistics(mean, std, "as given")
+    if mean is not None or std is not None:
+        raise InputError("--mean and --std belong together: give both, or neither")
+    return known or Statistics(*imagenet_statistics(n_channels), "ImageNet's", is_assumed=True)
 
 
 def _list_images(directory: Path) -> tuple[list[Path], Tensor, list[str], list[str]]:
@@ -234,7 +199,6 @@ def _list_images(directory: Path) -> tuple[list[Path], Tensor, list[str], list[s
             f"--images {directory} holds the splits {', '.join(names)}, not classes: give one of "
             f"them, {directory / names[-1]} for instance"
         )
-    from torchvision.datasets.folder import IMG_EXTENSIONS
 
     def images_in(folder: Path, pattern: str) -> list[Path]:
         return sorted(
@@ -277,11 +241,7 @@ def _image_size(models: Sequence[LoadedModel], asked: int | None) -> tuple[int |
         return asked, "as given"
     if fixed is not None:
         return fixed, "all that the network takes"
-    trained = {
-        model.trained_image_size: model.path
-        for model in models
-        if model.trained_image_size is not None
-    }
+    trained = {m.trained_image_size: m.path for m in models if m.trained_image_size is not None}
     if len(trained) > 1:
         sizes = ", ".join(f"{path} on {side} pixels" for side, path in trained.items())
         raise InputError(f"the models were trained on other sizes ({sizes}): say --image-size")
@@ -290,21 +250,16 @@ def _image_size(models: Sequence[LoadedModel], asked: int | None) -> tuple[int |
 
 def _own_size(paths: list[Path], usual: int | None) -> tuple[int | None, str]:
     """Return the side of images whose size nobody gave, ``None`` for their own, and why."""
-    sizes = Counter(_stored_size(path) for path in paths)
+    sizes: Counter[tuple[int, int]] = Counter()
+    try:
+        for path in paths:
+            with Image.open(path) as file:
+                sizes[file.size] += 1
+    except (OSError, SyntaxError) as error:
+        raise InputError(f"{path} cannot be opened as an image: repair or remove it") from error
     (width, height), _ = sizes.most_common(1)[0]
     if len(sizes) == 1 and width == height:
         return None, "they share it"
     if usual is not None:
         return usual, "the network's usual one"
     return min(width, height), "that of most images"
-
-
-def _stored_size(path: Path) -> tuple[int, int]:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as file:
-            width, height = file.size
-    except (OSError, SyntaxError) as error:
-        raise InputError(f"{path} cannot be opened as an image: repair or remove it") from error
-    return width, height

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import pickle
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeGuard
@@ -13,9 +12,8 @@ from typing import Any, Literal, TypeGuard
 import torch
 from torch import Tensor, nn
 
+from filterwatch._checks import check_channels, check_optional_integer
 from filterwatch.datamodules import Preprocessing
-
-FileKind = Literal["exported program", "TorchScript", "safetensors", "checkpoint"]
 
 # Where training scripts put the weights, beside the optimizer and the rest; tried in this order.
 _WEIGHT_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
@@ -41,26 +39,6 @@ class Checkpoint:
     preprocessing: Preprocessing | None = None  # of the images; our datamodules keep it
 
 
-def file_kind(path: Path) -> FileKind:
-    """Return what kind of file this is, judged by its content, which is not loaded.
-
-    Raises:
-        InputError: If there is no such file.
-    """
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else "does not exist"
-        raise InputError(f"{path} {what}: give the file of a checkpoint or an exported program")
-    if path.suffix == ".safetensors":
-        return "safetensors"
-    if not zipfile.is_zipfile(path):
-        return "checkpoint"
-    with zipfile.ZipFile(path) as archive:
-        names = [name.rpartition("/")[2] for name in archive.namelist()]
-    if "archive_format" in names or "serialized_exported_program.json" in names:
-        return "exported program"
-    return "TorchScript" if "constants.pkl" in names else "checkpoint"
-
-
 def read_checkpoint(path: Path, *, trust: bool = False) -> Checkpoint | nn.Module:
     """Read weights from a checkpoint, a plain ``state_dict`` or a safetensors file.
 
@@ -71,8 +49,16 @@ def read_checkpoint(path: Path, *, trust: bool = False) -> Checkpoint | nn.Modul
         InputError: If the file cannot be read, holds no weights, or, while not trusted, holds more
             than tensors and plain values.
     """
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise InputError(f"{path} {what}: give the file of a checkpoint")
     if path.suffix == ".safetensors":
         return Checkpoint("state_dict", _read_safetensors(path))
+    if _is_program(path):
+        raise InputError(
+            f"{path} is a program of TorchScript or torch.export, and cannot be looked into: "
+            "give the state_dict of the model that it was made from, and --model SOURCE/NAME"
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=not trust)
     except pickle.UnpicklingError as error:
@@ -86,6 +72,16 @@ def read_checkpoint(path: Path, *, trust: bool = False) -> Checkpoint | nn.Modul
     except (RuntimeError, EOFError, OSError, AttributeError, ImportError, ValueError) as error:
         raise InputError(f"{path} cannot be loaded as a checkpoint: {error}") from error
     return content if isinstance(content, nn.Module) else _checkpoint(path, content)
+
+
+def _is_program(path: Path) -> bool:
+    """Judge by what lies beside the weights in an archive; nothing is loaded."""
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        names = {name.rpartition("/")[2] for name in archive.namelist()}
+    signs = {"constants.pkl", "archive_format", "serialized_exported_program.json"}
+    return not names.isdisjoint(signs)
 
 
 def _checkpoint(path: Path, content: object) -> Checkpoint:
@@ -120,22 +116,16 @@ def _recorded_preprocessing(content: Mapping[Any, Any]) -> Preprocessing | None:
         recorded = state.get("preprocessing") if isinstance(state, Mapping) else None
         if not isinstance(recorded, Mapping):
             continue
-        size, mean, std = (recorded.get(name) for name in ("image_size", "mean", "std"))
-        if (
-            (size is None or (isinstance(size, int) and size > 0))
-            and _are_finite_numbers(mean)
-            and _are_finite_numbers(std)
-            and len(mean) == len(std) > 0
-            and min(std) > 0
-        ):
-            return Preprocessing(size, tuple(mean), tuple(std))
+        size = recorded.get("image_size")
+        try:
+            mean, std = (tuple(map(float, recorded[name])) for name in ("mean", "std"))
+            check_optional_integer("image_size", size, 1, "the size of the images")
+            check_channels("mean", mean, len(std), positive=False)
+            check_channels("std", std, len(mean), positive=True)
+        except (KeyError, TypeError, ValueError):
+            continue
+        return Preprocessing(size, mean, std)
     return None
-
-
-def _are_finite_numbers(values: object) -> TypeGuard[Sequence[float]]:
-    return isinstance(values, (list, tuple)) and all(
-        isinstance(value, (int, float)) and math.isfinite(value) for value in values
-    )
 
 
 def _are_weights(content: object) -> TypeGuard[Mapping[str, Tensor]]:

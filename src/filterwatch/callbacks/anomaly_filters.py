@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info
 from rich.console import Console
 from torch.optim import Optimizer
 
@@ -28,21 +28,16 @@ from filterwatch.actions import (
 )
 from filterwatch.batches import find_images
 from filterwatch.callbacks.evaluation import evaluate, tried_step
-from filterwatch.callbacks.monitors import show_monitors, warn_about_early_readers
+from filterwatch.callbacks.monitors import log_metrics, show_monitors, warn_about_early_readers
 from filterwatch.callbacks.probe import (
     Probe,
     ProbeSource,
     UnequalImagesError,
     check_probe,
+    running_fit,
     take_probe,
 )
-from filterwatch.callbacks.record import (
-    NAME,
-    SAMPLE_SETTINGS,
-    Record,
-    changed_settings,
-    log_metrics,
-)
+from filterwatch.callbacks.record import NAME, SAMPLE_SETTINGS, Record, changed_settings
 from filterwatch.callbacks.summary import summary_table
 from filterwatch.detection import (
     AnomalyCriteria,
@@ -164,6 +159,7 @@ class AnomalyFilterCallback(Callback):
         self.probe = probe
         self.prefix = prefix
         self.print_summary = print_summary
+        self.pictures = pictures
         check_probe_size(probe_size, max_clusters, self.criteria)
         self.actions = checked_actions(action)
 
@@ -177,32 +173,19 @@ class AnomalyFilterCallback(Callback):
         self._failures = Failures("AnomalyFilterCallback", strict)
         self.gallery = Gallery(chosen_pictures(pictures), prefix + NAME, self._failures)
         self._restored_settings: dict[str, Any] | None = None
-        self._started = self._fit_seconds = 0.0
+        self._started = 0.0
 
     def probe_step(self, pl_module: LightningModule, batch: Any) -> object:
-        """Send a batch of the probe through the network: the one method to override.
+        """Send a batch of the probe, as the transfer hooks leave it, through the network.
 
-        For example, for the discriminator of two networks::
-
-            class DiscriminatorWatch(AnomalyFilterCallback):
-                def probe_step(self, pl_module, batch):
-                    return pl_module.discriminator(batch["real"])
-
-        Args:
-            pl_module: The module, in evaluation mode and without gradients.
-            batch: A batch of the probe as the module's transfer hooks leave it.
-
-        Returns:
-            Anything: all that counts is which layers ran.
+        The one method to override, by ``return pl_module.discriminator(batch["real"])`` for
+        example. The module is in evaluation mode; what is returned does not matter.
         """
         return pl_module(find_images(batch))
 
     @property
     def history(self) -> list[dict[str, Any]]:
-        """One dict a probe; kept in checkpoints.
-
-        Each has ``epoch``, ``count``, ``distinct``, ``by_layer`` and ``outlier_samples``.
-        """
+        """For each probe ``epoch``, ``count``, ``distinct``, ``by_layer``, ``outlier_samples``."""
         return self.record.history
 
     @property
@@ -215,13 +198,14 @@ class AnomalyFilterCallback(Callback):
         if stage == "fit":
             for action in self.actions:
                 action.check(trainer)
-        for other in callbacks_of(trainer):
-            namesake = isinstance(other, AnomalyFilterCallback) and other.prefix == self.prefix
-            if namesake and other is not self:
-                raise ValueError(
-                    f"two {type(self).__name__} would log under the same names, with "
-                    f"prefix={self.prefix!r}: give each a prefix of its own"
-                )
+        if (
+            sum(getattr(each, "state_key", "") == self.state_key for each in callbacks_of(trainer))
+            > 1
+        ):
+            raise ValueError(
+                f"two {type(self).__name__} would log under the same names, with "
+                f"prefix={self.prefix!r}: give each a prefix of its own"
+            )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the probe, and try the module on a sample or two of it."""
@@ -229,9 +213,13 @@ class AnomalyFilterCallback(Callback):
         # Neither a previous fit's epochs, nor those that a resumed one goes through again.
         self.record.start(trainer.current_epoch)
         self.report = None
-        resumed = self._restored_settings is not None
-        is_new = self._begin_anew_if_changed() if resumed else False
-        self._restored_settings = None
+        restored, self._restored_settings = self._restored_settings, None
+        resumed = restored is not None
+        changed = changed_settings(restored or {}, self._settings(), acting=bool(self.actions))
+        if changed:
+            self.record = Record()
+        if changed & SAMPLE_SETTINGS:
+            self.probe_indices = None
         try:
             # Only a resumed run goes on with the same data; another fit may have another split.
             self.samples = take_probe(
@@ -270,20 +258,11 @@ class AnomalyFilterCallback(Callback):
             self._failures.warn("memory", self._plan.warning)
         names = self._plan.names
         self.gallery.start(trainer, batches=samples.batches, indices=samples.indices, layers=names)
-        self._fit = RunningFit(
-            trainer=trainer,
-            module=pl_module,
-            batches=samples.batches,
-            first_samples=samples.first_samples,
-            holds_training_data=isinstance(self.probe, str),  # "train"
-            probe_step=self.probe_step,
-            run=partial(evaluate, trainer, pl_module),
-            history=self.history,
-        )
+        self._fit = running_fit(trainer, pl_module, self.probe_step, samples, self.history)
         for action in self.actions:
             action.start(self._fit, resumed=resumed)
         warn_about_early_readers(trainer, {self.prefix + name for name in self._metrics()})
-        if resumed and not is_new:
+        if resumed and not changed:
             self._probe_missed_epoch(trainer, pl_module, trainer.current_epoch - 1)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -311,16 +290,16 @@ class AnomalyFilterCallback(Callback):
         self.gallery.end_epoch(trainer, self.report, self.history)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Draw the whole fit, and stop the clock."""
+        """Draw the whole fit."""
         self.gallery.finish(trainer, self.history)
-        self._fit_seconds = time.perf_counter() - self._started
         for action in self.actions:
             action.end()
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print the summary, now that the progress bar is gone, and let go of the samples."""
         if self.print_summary and self.report is not None and trainer.is_global_zero:
-            summary = summary_table(self.record, self.report, self.samples, self._fit_seconds)
+            seconds = time.perf_counter() - self._started
+            summary = summary_table(self.record, self.report, self.samples, seconds)
             Console().print(summary, *filter(None, (a.summary() for a in self.actions)), sep="\n")
         self.samples = self._plan = self._fit = None
 
@@ -363,8 +342,8 @@ class AnomalyFilterCallback(Callback):
 
     def _settings(self) -> dict[str, Any]:
         """Return what the counts depend on, as plain values."""
-        names = ("probe_size", "seed", "max_clusters", "pca", "votes")
         layers = None if self.layers is None else list(self.layers)
+        names = ("probe_size", "seed", "max_clusters", "pca", "votes")
         settings = {name: getattr(self, name) for name in names}
         return {**settings, "layers": layers, "criteria": asdict(self.criteria)}
 
@@ -374,22 +353,6 @@ class AnomalyFilterCallback(Callback):
         for action in self.actions:
             metrics.update(action.metrics())
         return metrics
-
-    def _begin_anew_if_changed(self) -> bool:
-        """Drop what does not go with the settings of now; return whether they have changed."""
-        changed = changed_settings(self._restored_settings or {}, self._settings())
-        if not changed:
-            return False
-        self.record = Record()
-        if is_new_probe := not SAMPLE_SETTINGS.isdisjoint(changed):
-            self.probe_indices = None
-        rank_zero_warn(
-            f"AnomalyFilterCallback goes on with other settings than the checkpoint's "
-            f"({', '.join(changed.values())}), whose counts cannot be compared: a new history "
-            f"begins{'; a new probe is taken' if is_new_probe else ''}"
-            f"{'; masks, and what else actions have done, stay' if self.actions else ''}"
-        )
-        return True
 
     def _probe_network(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
         """Make a new report, and let actions act; where that fails, everything stays as it was."""
@@ -441,13 +404,11 @@ class AnomalyFilterCallback(Callback):
         return report
 
     def _probe_missed_epoch(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
-        """Probe for an epoch whose end went missing between a checkpoint and the resumed run.
+        """Probe for an epoch of which a checkpoint has all weights, but was written before its end.
 
-        A checkpoint written behind the last batch of an epoch has its weights, but not its probe,
-        and Lightning goes on with the next epoch.
+        Lightning goes on with the next epoch, and takes it for one that has begun already.
         """
         due = epoch >= 0 and epoch % self.every_n_epochs == 0
         if due and all(entry["epoch"] != epoch for entry in self.history):
             self._probe_network(trainer, pl_module, epoch)
-            # Lightning takes the next epoch for one that has begun already.
             self.on_train_epoch_start(trainer, pl_module)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, TypeGuard
 
 import torch
@@ -14,8 +15,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from filterwatch._compat import is_fast_dev_run, validation_loaders
+from filterwatch.actions import RunningFit
 from filterwatch.batches import find_images, join_samples, split_batch
-from filterwatch.callbacks.evaluation import evaluation_stage
+from filterwatch.callbacks.evaluation import Step, evaluate, evaluation_stage
 from filterwatch.callbacks.probe_samples import (
     choose_samples,
     dataset_labels,
@@ -46,6 +48,7 @@ class Probe:
         source: Where they come from, in words.
         indices: Their indices in the source's data set, ascending; ``None`` for a stream.
         dataset_size: Number of samples in that data set; ``None`` for a stream.
+        is_training_data: Whether they are known to be training samples.
     """
 
     batches: list[Any]
@@ -54,6 +57,7 @@ class Probe:
     source: str
     indices: list[int] | None = None
     dataset_size: int | None = None
+    is_training_data: bool = False
 
 
 def check_probe(probe: object) -> None:
@@ -122,7 +126,27 @@ def take_probe(
             chosen = trainer.strategy.broadcast(chosen)
             taken = Probe(*_batches_of(chosen, collate, batch_size), len(chosen), source)
     check_probe_size(taken.n_samples, max_clusters, criteria)
-    return taken
+    return replace(taken, is_training_data=isinstance(probe, str))
+
+
+def running_fit(
+    trainer: Trainer,
+    pl_module: LightningModule,
+    probe_step: Step,
+    samples: Probe,
+    history: list[dict[str, Any]],
+) -> RunningFit:
+    """Return what actions get to see of a fit."""
+    return RunningFit(
+        trainer=trainer,
+        module=pl_module,
+        batches=samples.batches,
+        first_samples=samples.first_samples,
+        holds_training_data=samples.is_training_data,
+        probe_step=probe_step,
+        run=partial(evaluate, trainer, pl_module),
+        history=history,
+    )
 
 
 def _indexed(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_warn
 
 from filterwatch.detection import AnomalyReport
 
@@ -94,22 +94,24 @@ class Record:
         self.flagged = [(layer, channel) for layer, channel in state_dict.get("flagged", [])]
 
 
-def changed_settings(saved: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, str]:
-    """Return the settings that differ, in words; those that were not saved are taken for equal."""
-    return {
-        name: f"{name}={value!r} was {saved[name]!r}"
-        for name, value in now.items()
-        if name in saved and saved[name] != value
-    }
-
-
-def log_metrics(pl_module: LightningModule, prefix: str, metrics: Mapping[str, float]) -> None:
-    """Log an epoch's metrics, the count to the progress bar too.
+def changed_settings(
+    saved: Mapping[str, Any], now: Mapping[str, Any], *, acting: bool
+) -> frozenset[str]:
+    """Return which settings differ from a checkpoint's, and warn about what that leads to.
 
     Args:
-        pl_module: The module to log through.
-        prefix: Begins their names.
-        metrics: Name to value, as `Record.metrics` returns them.
+        saved: Those that the counts in the checkpoint depend on; what is missing counts as equal.
+        now: Those of now.
+        acting: Whether there are actions, whose state stays.
     """
-    for name, value in metrics.items():
-        pl_module.log(prefix + name, value, prog_bar=name == NAME, sync_dist=True, batch_size=1)
+    changed = {name for name, value in now.items() if saved.get(name, value) != value}
+    if changed:
+        parts = [f"{name}={now[name]!r} was {saved[name]!r}" for name in now if name in changed]
+        rank_zero_warn(
+            f"AnomalyFilterCallback goes on with other settings than the checkpoint's "
+            f"({', '.join(parts)}), "
+            "whose counts cannot be compared: a new history begins"
+            f"{'; a new probe is taken' if SAMPLE_SETTINGS & changed else ''}"
+            f"{'; masks, and what else actions have done, stay' if acting else ''}"
+        )
+    return frozenset(changed)
