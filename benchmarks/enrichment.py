@@ -16,12 +16,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import seed_everything
 
 from benchmarks.setting import quiet_trainer, versions
 from filterwatch import AnomalyCriteria, AnomalyFilterCallback
-from filterwatch.datamodules import DigitsDataModule
+from filterwatch.datamodules import (
+    DigitsDataModule,
+    Stream,
+    seeded_generator,
+    stratified_split,
+)
 from filterwatch.models import ImageClassifier
 
 MOST_ISOLATED = 32
@@ -36,14 +40,14 @@ def run(seed: int, epochs: int) -> dict[str, Any]:
     """
     seed_everything(seed, verbose=False)
     datamodule = DigitsDataModule(
-        train_size=300,
-        label_noise=0.2,
-        batch_size=32,
-        probe_source="train",
-        probe_size=300,
-        seed=seed,
+        train_size=300, label_noise=0.2, batch_size=32, probe_size=300, seed=seed
     )
+    datamodule.setup("fit")
+    train = datamodule.train_dataset
+    generator = seeded_generator(seed, Stream.PROBE)
+    probe = train.select(stratified_split(train.labels, [len(train)], generator)[0])
     watch = AnomalyFilterCallback(
+        probe=probe,
         max_clusters=20,
         criteria=AnomalyCriteria(small_cluster_size=0.05),
         pictures=False,
@@ -53,7 +57,7 @@ def run(seed: int, epochs: int) -> dict[str, Any]:
     trainer.fit(ImageClassifier("simple_cnn", in_channels=1), datamodule=datamodule)
     assert watch.report is not None
     assert watch.probe_indices is not None
-    wrong = torch.as_tensor(datamodule.probe_dataset.is_mislabelled)[watch.probe_indices].double()
+    wrong = probe.is_mislabelled[watch.probe_indices].double()
     result: dict[str, Any] = {"seed": seed, "base": float(wrong.mean())}
     for name, all_filters in (("flagged filters", False), ("all filters", True)):
         isolated = list(watch.report.outlier_samples(all_filters=all_filters))

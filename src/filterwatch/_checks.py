@@ -8,14 +8,7 @@ from collections.abc import Sequence
 
 
 def check_integer(name: str, value: object, minimum: int, hint: str = "") -> None:
-    """Raise unless ``value`` is an integer, no bool, of at least ``minimum``.
-
-    Args:
-        name: The argument, for the message.
-        value: What was given.
-        minimum: Smallest legal value.
-        hint: What else is legal, for the message.
-    """
+    """Raise unless ``value`` is an integer of at least ``minimum``; a hint ends the message."""
     expected = f"pass an integer of at least {minimum}{hint}"
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name}={value!r} is not an integer: {expected}")
@@ -49,12 +42,7 @@ def check_seed(value: object) -> None:
 
 
 def check_patterns(name: str, value: object) -> None:
-    """Raise unless ``value`` is None or a non-empty sequence of glob patterns.
-
-    Raises:
-        TypeError: If it is something else, a single string included.
-        ValueError: If there is no pattern in it.
-    """
+    """Raise unless ``value`` is None or a non-empty sequence of glob patterns, no single string."""
     if value is None:
         return
     if (

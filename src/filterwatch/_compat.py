@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer, callbacks
@@ -62,14 +63,11 @@ def transferred(trainer: Trainer, pl_module: LightningModule, batch: Any) -> Any
 
 def metric_state(metric: Metric) -> dict[str, Any]:
     """Return copies of what a metric has accumulated, to be put back into its ``__dict__``."""
-    state: dict[str, Any] = {}
-    for name in metric._defaults:
-        value = getattr(metric, name)
-        state[name] = value.clone() if isinstance(value, Tensor) else list(value)
-    counters = ("_update_count", "_computed", "_forward_cache")
+    names = (*metric._defaults, "_update_count", "_computed", "_forward_cache")
+    state = {name: metric.__dict__[name] for name in names if name in metric.__dict__}
     return {
-        **state,
-        **{name: metric.__dict__[name] for name in counters if name in metric.__dict__},
+        name: value.clone() if isinstance(value, Tensor) else copy.copy(value)
+        for name, value in state.items()
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from types import TracebackType
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from lightning.pytorch import Trainer
@@ -44,27 +44,23 @@ class Failures:
         return _Attempt(self, what, consequence)
 
 
+@dataclass
 class _Attempt:
-    def __init__(self, failures: Failures, what: str, consequence: str) -> None:
-        self._failures = failures
-        self._what = what
-        self._consequence = consequence
+    failures: Failures
+    what: str
+    consequence: str
 
     def __enter__(self) -> None:
         pass
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool:
-        if not isinstance(error, Exception) or self._failures.strict:
+    # That this returns a bool tells mypy that what follows an attempt may be reached without it.
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        if not isinstance(error, Exception) or self.failures.strict:
             return False
         reason = f"{type(error).__name__}: {error}"
-        message = f"could not {self._what}; {self._consequence}. {reason}"
+        message = f"could not {self.what}; {self.consequence}. {reason}"
         # Epochs and amounts of memory differ each time, and so does what follows them.
-        self._failures.warn(re.sub(r"\d+", "", f"{self._what}: {reason}")[:100], message)
+        self.failures.warn(re.sub(r"\d+", "", f"{self.what}: {reason}")[:100], message)
         return True
 
 

@@ -8,18 +8,14 @@ from importlib import import_module
 def lazy_names(
     package: str, **modules: Sequence[str]
 ) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """Return ``__getattr__`` and ``__dir__`` for a package's ``__init__``.
+    """Return ``__getattr__`` and ``__dir__`` for a package, and set its ``__all__``.
 
-    To be assigned where a type checker does not look, beside the imports that it does look at::
+    Call it where a type checker does not look, beside the imports that it does look at::
 
         if TYPE_CHECKING:
-            from filterwatch.models.networks import LeNet5
+            from filterwatch.models.networks import LeNet5 as LeNet5
         else:
             __getattr__, __dir__ = lazy_names(__name__, networks=["LeNet5"])
-
-    Args:
-        package: The package's ``__name__``.
-        **modules: For each module of the package, the names to take from it.
     """
     home = {name: module for module, names in modules.items() for name in names}
 
@@ -30,4 +26,5 @@ def lazy_names(
         setattr(sys.modules[package], name, value)  # found without a call from now on
         return value
 
+    vars(sys.modules[package])["__all__"] = sorted(home)
     return get, lambda: sorted({*vars(sys.modules[package]), *home})

@@ -23,8 +23,9 @@ _LOGIT_NAMES = ("logits", "logit", "output", "outputs", "out", "y_hat", "predict
 
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
-# Returns the place of a name among those that are wanted; ``None`` for any other.
-_Rank = Callable[[object], int | None]
+# Returns the place of a name among those that are wanted; `_LAST` for any other.
+_Rank = Callable[[object], int]
+_LAST = 1000
 
 
 def find_images(batch: object) -> Tensor:
@@ -37,7 +38,7 @@ def find_images(batch: object) -> Tensor:
     Raises:
         ValueError: If there is none; the message says what was found instead.
     """
-    for tensor in _tensors(batch, _rank_in(_IMAGE_NAMES), others=True):
+    for tensor in _tensors(batch, _rank_in(_IMAGE_NAMES), unwanted_too=True):
         if tensor.ndim == 4 and tensor.is_floating_point():
             return tensor
     raise ValueError(
@@ -154,58 +155,44 @@ def _rebuilt(container: Any, values: Sequence[Any]) -> Any:
         except TypeError:  # it may not be changed
             return dict(zip(container, values, strict=True))
         return rebuilt
-    contents = _contents(container)
-    assert contents is not None
-    for (name, _), value in zip(contents, values, strict=True):
+    for (name, _), value in zip(_contents(container) or [], values, strict=True):
         object.__setattr__(rebuilt, str(name), value)  # it may be frozen
     return rebuilt
 
 
 def _rank_in(names: Sequence[str]) -> _Rank:
-    return lambda name: names.index(name) if name in names else None
+    return lambda name: names.index(name) if name in names else _LAST
 
 
-def _rank_of_label(name: object) -> int | None:
+def _rank_of_label(name: object) -> int:
     """Rank the usual names first, then those with such a word in them: ``target_class``."""
     rank = _rank_in(_LABEL_NAMES)(name)
-    if rank is None and not set(str(name).split("_")).isdisjoint(_LABEL_NAMES):
-        return len(_LABEL_NAMES)
-    return rank
+    has_word = not set(str(name).split("_")).isdisjoint(_LABEL_NAMES)
+    return len(_LABEL_NAMES) if rank == _LAST and has_word else rank
 
 
-def _tensors(value: object, rank: _Rank, *, others: bool = False) -> Iterator[Tensor]:
-    """Yield the tensors in a container, those under wanted names first.
+def _tensors(
+    value: object, rank: _Rank, *, wanted: bool = True, unwanted_too: bool = False
+) -> Iterator[Tensor]:
+    """Yield the tensors in a value, those under wanted names first.
 
     Args:
-        value: The container, or a tensor.
+        value: A container, or a tensor.
         rank: Ranks names.
-        others: Whether tensors under names that are not wanted count as well. Containers under
-            such names are searched for wanted names in any case.
+        wanted: Whether the value has no name that is not wanted. What is in it and has none is
+            wanted like itself.
+        unwanted_too: Whether to yield the tensors that are not wanted as well, at the end.
     """
     if isinstance(value, Tensor):
-        yield value
+        if wanted or unwanted_too:
+            yield value
         return
-    ranked: list[tuple[int, Any]] = []
-    unwanted: list[Any] = []
+    entries = []
     for name, entry in _contents(value) or []:
-        place = 0 if name is None else rank(name)
-        if place is None:
-            unwanted.append(entry)
-        else:
-            ranked.append((place, entry))
-    for _, entry in sorted(ranked, key=lambda found: found[0]):
-        yield from _tensors(entry, rank, others=others)
-    for entry in unwanted:
-        yield from _tensors(entry, rank, others=True) if others else _named_tensors(entry, rank)
-
-
-def _named_tensors(value: object, rank: _Rank) -> Iterator[Tensor]:
-    """Yield the tensors under wanted names in a container that has another name itself."""
-    for name, entry in _contents(value) or []:
-        if name is not None and rank(name) is not None:
-            yield from _tensors(entry, rank)
-        else:
-            yield from _named_tensors(entry, rank)
+        nameless = 0 if wanted else _LAST
+        entries.append((nameless if name is None else rank(name), entry))
+    for place, entry in sorted(entries, key=lambda found: found[0]):
+        yield from _tensors(entry, rank, wanted=place < _LAST, unwanted_too=unwanted_too)
 
 
 def _take(value: Any, index: int | slice, n_samples: int) -> Any:

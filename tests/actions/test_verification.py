@@ -6,15 +6,13 @@ from typing import Any
 
 import pytest
 import torch
-from acted import MaskThese, TinyNet, dataset, fit, trainer, watch
+from acted import MaskThese, TinyNet, dataset, fit, watch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from filterwatch import MaskFilters, mask_filters
-from filterwatch.datamodules import DigitsDataModule
-from filterwatch.models import ImageClassifier
+from filterwatch import mask_filters
 
 ALL = [("network.4", channel) for channel in range(6)]
 
@@ -132,13 +130,6 @@ def test_training_samples_are_refused() -> None:
     callback = watch(action=MaskThese({0: ALL}, verify=True), probe="train")
     with pytest.raises(ValueError, match="needs held-out samples"):
         fit(callback)
-
-
-def test_a_datamodules_probe_of_training_samples_is_refused() -> None:
-    digits = DigitsDataModule(probe_source="train")
-    fitted = trainer(watch(action=MaskFilters(max_fraction=0.5, verify=True), probe_size=100))
-    with pytest.raises(ValueError, match="probe_source='train' of the datamodule"):
-        fitted.fit(ImageClassifier("simple_cnn", in_channels=1), digits)
 
 
 def test_a_loss_of_ones_own_for_other_data() -> None:

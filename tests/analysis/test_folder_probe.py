@@ -125,7 +125,7 @@ def test_decoding_much_shows_a_bar_where_somebody_watches(
 
     monkeypatch.setenv("TERM", "xterm")
     for many, in_ci, shown in ((0, False, True), (0, True, False), (10**9, False, False)):
-        monkeypatch.setattr("filterwatch.datamodules.stored_images._MANY_BYTES", many)
+        monkeypatch.setattr("filterwatch.datamodules.stored_images._MANY", many)
         monkeypatch.setenv("CI", "true" if in_ci else "")
         terminal = Terminal()
         monkeypatch.setattr(sys, "stderr", terminal)

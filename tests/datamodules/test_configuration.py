@@ -21,7 +21,6 @@ COMMON = {
     "image_size": 40,
     "val_size": 12,
     "probe_size": 13,
-    "probe_source": "train",
     "train_size": 14,
     "label_noise": 0.25,
     "augment": True,
@@ -36,7 +35,6 @@ OWN = {
         "mean": [0.4],
         "std": [0.3],
         "horizontal_flip": False,
-        "max_memory_bytes": 1000,
     },
 }
 

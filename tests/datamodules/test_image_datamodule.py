@@ -118,29 +118,6 @@ def test_noise_changes_training_labels_alone(numbered_datamodule):
     assert loaded == dict(zip(train.indices.tolist(), train.labels.tolist(), strict=True))
 
 
-def test_a_probe_of_training_images_has_their_labels(numbered_datamodule):
-    options = {"label_noise": 0.4, "train_size": 200, "probe_size": 100, "augment": True}
-    held_out = numbered_datamodule(**options)
-    from_train = numbered_datamodule(probe_source="train", **options)
-    for datamodule in (held_out, from_train):
-        datamodule.setup()
-
-    # The two differ in the probe alone.
-    assert held_out.train_dataset.indices.equal(from_train.train_dataset.indices)
-    assert held_out.val_dataset.indices.equal(from_train.val_dataset.indices)
-
-    train, probe = from_train.train_dataset, from_train.probe_dataset
-    labels = dict(zip(train.indices.tolist(), train.labels.tolist(), strict=True))
-    assert [labels[row] for row in probe.indices.tolist()] == probe.labels.tolist()
-    assert len(set(probe.indices.tolist())) == 100
-    assert 20 < probe.is_mislabelled.sum() < 60
-    assert (
-        probe.labels.bincount(minlength=4).sub(train.labels.bincount(minlength=4) / 2).abs().max()
-        <= 2
-    )
-    assert not probe.preprocessing.augment
-
-
 def test_setup_loads_what_a_stage_needs_and_loads_it_once(numbered_datamodule):
     datamodule = numbered_datamodule()
     datamodule.setup("test")
@@ -197,7 +174,6 @@ def test_samples_one_by_one_and_through_other_loaders(numbered_datamodule, numbe
         ({"label_noise": float("nan")}, ValueError, r"label_noise=nan .* from 0 to below 1"),
         ({"label_noise": "much"}, TypeError, "label_noise='much' is not a number"),
         ({"augment": 1}, TypeError, "augment=1 is not a bool"),
-        ({"probe_source": "test"}, ValueError, "probe_source='test' .* 'held_out' or 'train'"),
     ],
 )
 def test_constructor_names_what_is_wrong(numbered_datamodule, options, error, message):
@@ -211,10 +187,6 @@ def test_constructor_names_what_is_wrong(numbered_datamodule, options, error, me
         ({"train_size": 421}, "train_size=421 exceeds the 420 images left"),
         ({"val_size": 500}, "Validation takes 500 and the probe 120 of 600 .* lower val_size"),
         ({"probe_size": 599}, "the probe 599 of 600"),
-        (
-            {"probe_source": "train", "train_size": 50, "probe_size": 60},
-            "probe_size=60 exceeds the 50 training images",
-        ),
     ],
 )
 def test_more_than_there_is_cannot_be_had(numbered_datamodule, options, message):

@@ -7,7 +7,8 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from PIL import Image
 
-from filterwatch.datamodules import FileImages, ImageFolderDataModule, MemoryImages
+from filterwatch.datamodules import ImageFolderDataModule, MemoryImages, stored_images
+from filterwatch.datamodules.stored_images import FileImages
 
 CLASSES = ("ant", "bee", "cow")
 
@@ -72,15 +73,16 @@ def test_pixels_and_labels_are_those_of_the_files(folder):
         torch.testing.assert_close(images[position], pixels)
 
 
-def test_memory_and_files_give_the_same_batches(folder):
+def test_memory_and_files_give_the_same_batches(folder, monkeypatch):
     def batches(**options):
         datamodule = ImageFolderDataModule(folder, image_size=16, augment=True, **options)
         datamodule.setup("fit")
         return datamodule.train_dataset.source, contents(datamodule.train_dataloader())
 
     memory, from_memory = batches()
-    files, from_files = batches(max_memory_bytes=0)
-    _, from_workers = batches(max_memory_bytes=0, num_workers=2)
+    monkeypatch.setattr(stored_images, "_IN_MEMORY", 0)
+    files, from_files = batches()
+    _, from_workers = batches(num_workers=2)
     assert isinstance(memory, MemoryImages)
     assert isinstance(files, FileImages)
     assert from_memory.equal(from_files)
@@ -94,10 +96,11 @@ def test_small_images_are_kept_small_and_large_ones_resized(folder):
         assert datamodule.train_dataset.source.images.shape[2:] == (stored, stored)
 
 
-def test_the_budget_is_in_bytes_of_decoded_pixels(folder):
+def test_the_budget_is_in_bytes_of_decoded_pixels(folder, monkeypatch):
     needed = 60 * 3 * 12 * 12
     for budget, kind in ((needed, MemoryImages), (needed - 1, FileImages)):
-        datamodule = ImageFolderDataModule(folder, max_memory_bytes=budget)
+        monkeypatch.setattr(stored_images, "_IN_MEMORY", budget)
+        datamodule = ImageFolderDataModule(folder)
         datamodule.setup("fit")
         assert isinstance(datamodule.train_dataset.source, kind)
 
@@ -116,9 +119,10 @@ def test_mixed_sizes_need_an_image_size(folder):
 @pytest.mark.parametrize(
     ("budget", "kind"), [(61 * 3 * 16 * 16, MemoryImages), (61 * 3 * 16 * 16 - 1, FileImages)]
 )
-def test_mixed_sizes_are_brought_to_the_image_size(folder, budget, kind):
+def test_mixed_sizes_are_brought_to_the_image_size(folder, budget, kind, monkeypatch):
     write_image(Path(folder, "train", "bee", "odd.png"), size=(20, 15))
-    datamodule = ImageFolderDataModule(folder, image_size=16, max_memory_bytes=budget)
+    monkeypatch.setattr(stored_images, "_IN_MEMORY", budget)
+    datamodule = ImageFolderDataModule(folder, image_size=16)
     datamodule.setup("fit")
     assert isinstance(datamodule.train_dataset.source, kind)
     assert contents(datamodule.train_dataloader()).shape[1:] == (3, 16, 16)
@@ -197,7 +201,6 @@ def test_an_empty_test_folder_is_an_error(folder, tmp_path):
     ("options", "error", "message"),
     [
         ({"root": "nowhere"}, FileNotFoundError, r"root='nowhere': no class folders in .*train"),
-        ({"max_memory_bytes": -1}, ValueError, "max_memory_bytes=-1"),
         ({"grayscale": "yes"}, TypeError, "grayscale='yes'"),
         ({"horizontal_flip": 1}, TypeError, "horizontal_flip=1"),
         ({"mean": [0.5]}, ValueError, r"mean=\[0.5\] has 1 values .* 3 channels"),

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from filterwatch.datamodules import (
+from filterwatch.datamodules.seeded_choices import (
     add_label_noise,
     class_balanced_subset,
     seeded_generator,

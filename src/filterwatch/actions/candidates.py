@@ -112,7 +112,7 @@ def check_labels(fit: RunningFit, loss_step: LossStep) -> None:
     if fit.holds_training_data:
         raise ValueError(
             "verify=True needs held-out samples, and the probe is of training samples: leave out "
-            "probe='train' (or probe_source='train' of the datamodule), or pass verify=False"
+            "probe='train', or pass verify=False"
         )
     try:
         with undisturbed(fit.module):

@@ -25,7 +25,6 @@ from filterwatch.datamodules import (
 )
 
 _SPLITS = {"train", "training", "val", "valid", "validation", "test"}
-_IN_MEMORY = 2 * 1024**3  # bytes of decoded images; more are decoded when they are needed
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ def sample_probe(
         image_size, size_origin = _own_size(probe_paths, usual_image_size)
     files = [str(path) for path in probe_paths]
     try:
-        source = open_images(files, image_size, in_channels == 1, _IN_MEMORY)
+        source = open_images(files, image_size, in_channels == 1)
     except ValueError as error:
         raise InputError(str(error)) from error
     return ProbeImages(

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+_USUAL = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "anomaly_filters")
+
 
 class EpochTable(Callback):
     """Prints one line an epoch: the epoch's number, its metrics, and the seconds it took.
@@ -15,33 +17,25 @@ class EpochTable(Callback):
     Whole numbers are printed as such until the column shows its first fraction.
 
     Args:
-        metrics: Names of the columns, in order; a metric without a value prints as "-". ``None``
-            takes every metric logged so far, except those grouped by a "/" and the per-step
-            values, and prints a new header when a new one appears.
-
-    Raises:
-        ValueError: If ``metrics`` is empty.
-
-    Example:
-        >>> table = EpochTable(metrics=["train_loss", "val_loss", "anomaly_filters"])
+        metrics: Names of the columns, in order; a metric without a value prints as "-". By default
+            those that ``ImageClassifier`` and ``AnomalyFilterCallback`` log.
     """
 
-    def __init__(self, metrics: Sequence[str] | None = None) -> None:
+    def __init__(self, metrics: Sequence[str] = _USUAL) -> None:
         super().__init__()
-        if metrics is not None and len(metrics) == 0:
-            raise ValueError("metrics must name at least one metric, or be None for all: got none")
-        self.metrics = None if metrics is None else list(metrics)
-        self._columns: list[str] | None = None
+        if not metrics:
+            raise ValueError("metrics must name at least one metric, such as 'val_loss': got none")
+        self.metrics = list(metrics)
         self._fractional: set[str] = set()
         self._epoch: int | None = None
         self._started = 0.0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin a new table."""
-        self._columns, self._fractional, self._epoch = None, set(), None
+        self._fractional, self._epoch = set(), None
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Print the previous epoch, now that every callback has logged what it had to."""
+        """Print the header, or the previous epoch, now that every callback has logged its own."""
         self._print_epoch(trainer)
         self._epoch, self._started = trainer.current_epoch, time.perf_counter()
 
@@ -52,19 +46,16 @@ class EpochTable(Callback):
     def _print_epoch(self, trainer: Trainer) -> None:
         # Every rank reads the metrics, because reading may synchronise; one of them prints.
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        if self._epoch is None or not trainer.is_global_zero:
+        if not trainer.is_global_zero:
             return
-        columns = self.metrics or [
-            name for name in values if "/" not in name and not name.endswith("_step")
-        ]
-        if self._columns is None or set(columns) - set(self._columns):
-            self._columns = columns
-            self._print_row("epoch", columns, "seconds")
-        cells = [self._format(name, values.get(name)) for name in self._columns]
+        if self._epoch is None:
+            self._print_row("epoch", self.metrics, "seconds")
+            return
+        cells = [self._format(name, values.get(name)) for name in self.metrics]
         self._print_row(str(self._epoch), cells, f"{time.perf_counter() - self._started:.1f}")
 
     def _print_row(self, epoch: str, cells: list[str], seconds: str) -> None:
-        widths = [max(len(name), 8) for name in self._columns or []]
+        widths = [max(len(name), 8) for name in self.metrics]
         aligned = [f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)]
         print("  ".join([f"{epoch:>5}", *aligned, f"{seconds:>7}"]), flush=True)
 

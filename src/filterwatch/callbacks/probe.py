@@ -126,7 +126,7 @@ def take_probe(
             chosen = trainer.strategy.broadcast(chosen)
             taken = Probe(*_batches_of(chosen, collate, batch_size), len(chosen), source)
     check_probe_size(taken.n_samples, max_clusters, criteria)
-    return replace(taken, is_training_data=_is_training_data(trainer, probe))
+    return replace(taken, is_training_data=isinstance(probe, str))
 
 
 def running_fit(
@@ -147,13 +147,6 @@ def running_fit(
         run=partial(evaluate, trainer, pl_module),
         history=history,
     )
-
-
-def _is_training_data(trainer: Trainer, probe: ProbeSource) -> bool:
-    """Return whether a probe is known to be of training samples."""
-    if probe is None:  # the bundled datamodules can be asked for such a probe, too
-        return getattr(getattr(trainer, "datamodule", None), "probe_source", None) == "train"
-    return isinstance(probe, str)
 
 
 def _indexed(

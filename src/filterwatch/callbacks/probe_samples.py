@@ -21,6 +21,7 @@ from torch.utils.data import (
     TensorDataset,
 )
 
+from filterwatch._compat import sharded_sampler
 from filterwatch.datamodules import seeded_generator, stratified_split
 
 T = TypeVar("T")
@@ -29,17 +30,13 @@ T = TypeVar("T")
 def choose_samples(
     pool: Sequence[int], labels: np.ndarray[Any, Any] | None, size: int, seed: int
 ) -> list[int]:
-    """Choose samples at random, the classes in proportion.
+    """Choose samples at random, the classes in proportion, and return their indices, ascending.
 
     Args:
-        pool: Indices to choose from.
-        labels: Label of every sample of the data set, which ``pool`` indexes; ``None`` chooses
-            without regard to labels.
-        size: How many to choose; a smaller pool is taken whole.
+        pool: Indices to choose from; one of no more than ``size`` is taken whole.
+        labels: Label of every sample of the data set, which ``pool`` indexes, if they are known.
+        size: How many to choose.
         seed: Seed of the choice.
-
-    Returns:
-        The chosen indices, ascending.
     """
     if len(pool) <= size:
         return sorted(pool)
@@ -54,11 +51,7 @@ def choose_samples(
 def reservoir(stream: Iterable[T], size: int, *, seed: int, limit: int) -> list[T]:
     """Choose items of a stream at random in one pass, each with the same probability.
 
-    Args:
-        stream: What to choose from; its length need not be known.
-        size: How many to choose; a shorter stream is taken whole.
-        seed: Seed of the choice.
-        limit: Read at most this many items: a stream may have no end.
+    At most ``limit`` items are read, for a stream may have no end; a short one is taken whole.
     """
     generator = random.Random(seed)
     kept: list[T] = []
@@ -82,8 +75,7 @@ def sample_pool(loader: DataLoader[Any]) -> Sequence[int]:
         if isinstance(sampler, DistributedSampler):
             if sampler.dataset is loader.dataset:
                 return range(len(sampler.dataset))  # type: ignore[arg-type]
-            # Lightning's wrapper around a sampler of the user's, which it shards.
-            sampler = sampler.dataset._sampler  # type: ignore[attr-defined]
+            sampler = sharded_sampler(sampler)
         elif isinstance(sampler, SubsetRandomSampler):
             return sorted({operator.index(index) for index in sampler.indices})
         elif hasattr(sampler, "sampler"):
@@ -129,11 +121,10 @@ def _as_labels(values: object, n_samples: int) -> np.ndarray[Any, Any] | None:
 def _indices_drawn_by(sampler: Any, *, limit: int) -> list[int]:
     """Run through a sampler, of single indices or of batches of them, and leave it as it was."""
     generator = getattr(sampler, "generator", None)
-    if isinstance(generator, torch.Generator):
-        state = generator.get_state()
-        drawn = list(islice(sampler, limit))
-        generator.set_state(state)
-    else:
-        drawn = list(islice(sampler, limit))
+    if not isinstance(generator, torch.Generator):
+        generator = torch.Generator()
+    state = generator.get_state()
+    drawn = list(islice(sampler, limit))
+    generator.set_state(state)
     batches = (item if isinstance(item, Sequence) else [item] for item in drawn)
     return sorted({operator.index(index) for index in chain.from_iterable(batches)})

@@ -18,14 +18,7 @@ _SHOWN_SAMPLES = 8
 def summary_table(
     record: Record, report: AnomalyReport, samples: Probe | None, fit_seconds: float
 ) -> Table:
-    """Return what a fit's probes found: first, fewest and last, layer by layer.
-
-    Args:
-        record: What the probes found, at least one of them.
-        report: The newest report.
-        samples: The probe.
-        fit_seconds: What the whole fit took.
-    """
+    """Return what a fit's probes found, one at least: first, fewest and last, layer by layer."""
     history = record.history
     first, last = history[0], history[-1]
     fewest = min(history, key=lambda entry: entry["count"])

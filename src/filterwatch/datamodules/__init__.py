@@ -5,30 +5,28 @@ from typing import TYPE_CHECKING
 from filterwatch._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from filterwatch.datamodules.digits import DigitsDataModule
-    from filterwatch.datamodules.downloaded import (
-        CIFAR10DataModule,
-        CIFAR100DataModule,
-        DownloadedDataModule,
-        FashionMNISTDataModule,
-    )
-    from filterwatch.datamodules.image_datamodule import ImageDataModule, LabelledImages, Split
-    from filterwatch.datamodules.image_dataset import ImageDataset
-    from filterwatch.datamodules.image_folder import ImageFolderDataModule
-    from filterwatch.datamodules.preprocessing import Preprocessing, imagenet_statistics, resize
+    from filterwatch.datamodules.digits import DigitsDataModule as DigitsDataModule
+    from filterwatch.datamodules.downloaded import CIFAR10DataModule as CIFAR10DataModule
+    from filterwatch.datamodules.downloaded import CIFAR100DataModule as CIFAR100DataModule
+    from filterwatch.datamodules.downloaded import DownloadedDataModule as DownloadedDataModule
+    from filterwatch.datamodules.downloaded import FashionMNISTDataModule as FashionMNISTDataModule
+    from filterwatch.datamodules.image_datamodule import ImageDataModule as ImageDataModule
+    from filterwatch.datamodules.image_datamodule import LabelledImages as LabelledImages
+    from filterwatch.datamodules.image_datamodule import Split as Split
+    from filterwatch.datamodules.image_dataset import ImageDataset as ImageDataset
+    from filterwatch.datamodules.image_folder import ImageFolderDataModule as ImageFolderDataModule
+    from filterwatch.datamodules.preprocessing import Preprocessing as Preprocessing
+    from filterwatch.datamodules.preprocessing import imagenet_statistics as imagenet_statistics
+    from filterwatch.datamodules.preprocessing import resize as resize
+    from filterwatch.datamodules.seeded_choices import Stream as Stream
     from filterwatch.datamodules.seeded_choices import (
-        Stream,
-        add_label_noise,
-        class_balanced_subset,
-        seeded_generator,
-        stratified_split,
+        class_balanced_subset as class_balanced_subset,
     )
-    from filterwatch.datamodules.stored_images import (
-        FileImages,
-        ImageSource,
-        MemoryImages,
-        open_images,
-    )
+    from filterwatch.datamodules.seeded_choices import seeded_generator as seeded_generator
+    from filterwatch.datamodules.seeded_choices import stratified_split as stratified_split
+    from filterwatch.datamodules.stored_images import ImageSource as ImageSource
+    from filterwatch.datamodules.stored_images import MemoryImages as MemoryImages
+    from filterwatch.datamodules.stored_images import open_images as open_images
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
@@ -41,34 +39,6 @@ else:
         image_dataset=["ImageDataset"],
         image_folder=["ImageFolderDataModule"],
         preprocessing=["Preprocessing", "imagenet_statistics", "resize"],
-        seeded_choices=[
-            *("Stream", "add_label_noise", "class_balanced_subset"),
-            *("seeded_generator", "stratified_split"),
-        ],
-        stored_images=["FileImages", "ImageSource", "MemoryImages", "open_images"],
+        seeded_choices=["Stream", "class_balanced_subset", "seeded_generator", "stratified_split"],
+        stored_images=["ImageSource", "MemoryImages", "open_images"],
     )
-
-__all__ = [
-    "CIFAR10DataModule",
-    "CIFAR100DataModule",
-    "DigitsDataModule",
-    "DownloadedDataModule",
-    "FashionMNISTDataModule",
-    "FileImages",
-    "ImageDataModule",
-    "ImageDataset",
-    "ImageFolderDataModule",
-    "ImageSource",
-    "LabelledImages",
-    "MemoryImages",
-    "Preprocessing",
-    "Split",
-    "Stream",
-    "add_label_noise",
-    "class_balanced_subset",
-    "imagenet_statistics",
-    "open_images",
-    "resize",
-    "seeded_generator",
-    "stratified_split",
-]

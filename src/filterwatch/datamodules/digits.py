@@ -17,16 +17,15 @@ class DigitsDataModule(ImageDataModule):
     """The 1,797 handwritten digits of scikit-learn, 8x8 pixels, enlarged to 32x32.
 
     There are no official splits. 297 images are test whatever the seed; of the other 1,500, by
-    default 300 are for validation, 500 for the probe and 700 for training. The probe is large for
-    so small a data set because clusters are counted in it: a cluster of 1% has 5 images.
+    default 300 are for validation, 500 for the probe (a cluster of 1% has 5) and 700 for training.
 
     Source: E. Alpaydin, C. Kaynak, Optical Recognition of Handwritten Digits, UCI Machine Learning
     Repository, 1998.
 
     Args:
-        image_size: Side in pixels to enlarge to by bicubic interpolation; None keeps 8x8.
-        val_size: Images for validation; None takes 150.
-        probe_size: Images of the probe; None takes 300.
+        image_size: See :class:`ImageDataModule`, as for the others; None keeps 8x8.
+        val_size: None takes 150.
+        probe_size: None takes 300.
         **options: The other arguments of :class:`ImageDataModule`.
     """
 

@@ -10,6 +10,18 @@ from torchvision import datasets
 from filterwatch.datamodules.image_datamodule import ImageDataModule, LabelledImages, Split
 from filterwatch.datamodules.stored_images import MemoryImages
 
+_CIFAR10_CLASSES = "airplane automobile bird cat deer dog frog horse ship truck"
+_CIFAR100_CLASSES = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly
+camel can castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup
+dinosaur dolphin elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower
+leopard lion lizard lobster man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid
+otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine possum rabbit raccoon ray
+road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar
+sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle
+wardrobe whale willow_tree wolf woman worm
+"""
+
 
 class DownloadedDataModule(ImageDataModule):
     """A data set of torchvision with official training and test images, kept in memory.
@@ -17,23 +29,14 @@ class DownloadedDataModule(ImageDataModule):
     It is downloaded on first use, with a progress bar. Archives that are already in place are
     unpacked, and unpacked files used as they are.
 
-    Attributes:
-        dataset_class: The class in :mod:`torchvision.datasets`.
-        urls: Where the archives are downloaded from.
-        archive_folder: Folder in which they are looked for.
-
     Args:
         root: Folder to download to and read from.
         **options: Arguments of :class:`ImageDataModule`.
-
-    Raises:
-        TypeError: An argument has the wrong type.
-        ValueError: An argument is out of range, or ``root`` is a file.
     """
 
-    dataset_class: ClassVar[Any]
-    urls: ClassVar[Sequence[str]]
-    _archive_folder: ClassVar[str] = "."  # below the root
+    dataset_class: ClassVar[Any]  # of torchvision
+    urls: ClassVar[Sequence[str]]  # of the archives
+    _archive_folder: ClassVar[str] = "."  # where they are looked for, below the root
 
     def __init__(self, root: str = "data", **options: Any) -> None:
         super().__init__(**options)
@@ -81,18 +84,11 @@ class CIFAR10DataModule(DownloadedDataModule):
     By default 44,000 images are trained on, 5,000 are for validation and 1,000 are the probe.
 
     Source: A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, 2009.
-
-    Args:
-        root: Folder with ``cifar-10-python.tar.gz`` or what it unpacks to; downloaded if absent.
-        **options: Arguments of :class:`ImageDataModule`.
     """
 
     dataset_class = datasets.CIFAR10
     urls = (datasets.CIFAR10.url,)
-    class_names: tuple[str, ...] = (
-        *("airplane", "automobile", "bird", "cat", "deer"),
-        *("dog", "frog", "horse", "ship", "truck"),
-    )
+    class_names: tuple[str, ...] = tuple(_CIFAR10_CLASSES.split())
     mean: tuple[float, ...] = (0.4914, 0.4822, 0.4465)
     std: tuple[float, ...] = (0.2470, 0.2435, 0.2616)
     native_size = 32
@@ -100,30 +96,11 @@ class CIFAR10DataModule(DownloadedDataModule):
 
 
 class CIFAR100DataModule(CIFAR10DataModule):
-    """CIFAR-100: the same as CIFAR-10, of 100 classes.
-
-    Args:
-        root: Folder with ``cifar-100-python.tar.gz`` or what it unpacks to; downloaded if absent.
-        **options: Arguments of :class:`ImageDataModule`.
-    """
+    """CIFAR-100: the same as CIFAR-10, of 100 classes."""
 
     dataset_class = datasets.CIFAR100
     urls = (datasets.CIFAR100.url,)
-    class_names = (
-        *("apple", "aquarium_fish", "baby", "bear", "beaver", "bed", "bee", "beetle", "bicycle"),
-        *("bottle", "bowl", "boy", "bridge", "bus", "butterfly", "camel", "can", "castle"),
-        *("caterpillar", "cattle", "chair", "chimpanzee", "clock", "cloud", "cockroach", "couch"),
-        *("crab", "crocodile", "cup", "dinosaur", "dolphin", "elephant", "flatfish", "forest"),
-        *("fox", "girl", "hamster", "house", "kangaroo", "keyboard", "lamp", "lawn_mower"),
-        *("leopard", "lion", "lizard", "lobster", "man", "maple_tree", "motorcycle", "mountain"),
-        *("mouse", "mushroom", "oak_tree", "orange", "orchid", "otter", "palm_tree", "pear"),
-        *("pickup_truck", "pine_tree", "plain", "plate", "poppy", "porcupine", "possum"),
-        *("rabbit", "raccoon", "ray", "road", "rocket", "rose", "sea", "seal", "shark", "shrew"),
-        *("skunk", "skyscraper", "snail", "snake", "spider", "squirrel", "streetcar"),
-        *("sunflower", "sweet_pepper", "table", "tank", "telephone", "television", "tiger"),
-        *("tractor", "train", "trout", "tulip", "turtle", "wardrobe", "whale", "willow_tree"),
-        *("wolf", "woman", "worm"),
-    )
+    class_names = tuple(_CIFAR100_CLASSES.split())
     mean = (0.5071, 0.4865, 0.4409)
     std = (0.2673, 0.2564, 0.2762)
 
@@ -135,11 +112,6 @@ class FashionMNISTDataModule(DownloadedDataModule):
 
     Source: H. Xiao, K. Rasul, R. Vollgraf, Fashion-MNIST: a Novel Image Dataset for Benchmarking
     Machine Learning Algorithms, 2017.
-
-    Args:
-        root: Folder with ``FashionMNIST/raw/*-ubyte.gz`` or what they unpack to; downloaded if
-            absent.
-        **options: Arguments of :class:`ImageDataModule`.
     """
 
     dataset_class = datasets.FashionMNIST

@@ -11,7 +11,6 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 from filterwatch._checks import (
-    check_choice,
     check_flag,
     check_fraction,
     check_integer,
@@ -29,8 +28,6 @@ from filterwatch.datamodules.seeded_choices import (
 from filterwatch.datamodules.stored_images import ImageSource
 
 Split = Literal["train", "val", "test"]
-ProbeSource = Literal["held_out", "train"]
-Batch = tuple[Tensor, Tensor]
 
 
 class LabelledImages(NamedTuple):
@@ -52,24 +49,23 @@ class ImageDataModule(LightningDataModule, ABC):
 
     The division, the subset, the noise, the order of epoch e and its augmentation depend on
     ``seed`` and e alone: neither on global random state, which loading never draws from, nor on the
-    number of workers. A run resumed at the end of an epoch goes on as if it had never stopped;
-    resumed within one, Lightning begins that epoch's order again. With several processes its own
-    ``DistributedSampler`` decides the order, by ``seed_everything``'s seed and e.
+    number of workers. A run resumed at the end of an epoch goes on as if it had never stopped. With
+    several processes Lightning's ``DistributedSampler`` decides the order, by
+    ``seed_everything``'s seed and e.
 
     A subclass defines the first five attributes and :meth:`load_split`.
 
     Attributes:
         class_names: Name of each class, in the order of the labels.
-        mean: Mean of each channel of the training images, of pixels in ``[0, 1]``.
-        std: Standard deviation of each channel, likewise.
+        mean: Mean of each channel of the training images, of pixels in ``[0, 1]``; likewise std.
         native_size: Side of the stored images in pixels; None where it varies.
         horizontal_flip: Whether a mirrored image is still one of its class.
         image_size: Side of the images that the network gets; None where unknown beforehand.
 
     Args:
         batch_size: Images a batch, in every loader.
-        num_workers: Processes that prepare batches; 0 prepares them in the training process, which
-            is fastest for small images kept in memory.
+        num_workers: Processes that prepare batches; 0, the training process alone, is fastest for
+            small images kept in memory.
         seed: Seed of everything random here, non-negative.
         image_size: Side in pixels to resize images to by bicubic interpolation (the shorter side
             is scaled, the longer one cropped); None keeps the stored size.
@@ -77,18 +73,11 @@ class ImageDataModule(LightningDataModule, ABC):
             own; None takes a tenth of the training images.
         probe_size: Images of the probe; None takes 1,000, or a fifth of the training images where
             that is fewer.
-        probe_source: ``"train"`` draws the probe from the images that are trained on, with their
-            noisy labels, as the paper's experiment 2 (section 4.2) needs. What ``"held_out"``
-            splits off stays out of training all the same: such runs differ in the probe alone.
         train_size: Number of training images to keep, as many of each class; None keeps all.
             A smaller subset is contained in a larger one of the same seed.
         label_noise: Share of the training labels to replace by another class, in ``[0, 1)``.
         augment: Whether training images are shifted at random by up to an eighth of their side
             and, where the data set allows, mirrored.
-
-    Raises:
-        TypeError: An argument has the wrong type.
-        ValueError: An argument is out of range.
     """
 
     class_names: tuple[str, ...]
@@ -106,7 +95,6 @@ class ImageDataModule(LightningDataModule, ABC):
         image_size: int | None = None,
         val_size: int | None = None,
         probe_size: int | None = None,
-        probe_source: ProbeSource = "held_out",
         train_size: int | None = None,
         label_noise: float = 0.0,
         augment: bool = False,
@@ -118,7 +106,6 @@ class ImageDataModule(LightningDataModule, ABC):
         check_optional_integer("image_size", image_size, 1, "the stored size")
         check_optional_integer("val_size", val_size, 1, "a tenth of the training images")
         check_optional_integer("probe_size", probe_size, 1, "1,000 or a fifth of the images")
-        check_choice("probe_source", probe_source, ("held_out", "train"))
         check_optional_integer("train_size", train_size, 1, "all training images")
         check_fraction("label_noise", label_noise)
         check_flag("augment", augment)
@@ -128,7 +115,6 @@ class ImageDataModule(LightningDataModule, ABC):
         self.image_size = self.native_size if image_size is None else image_size
         self.val_size = val_size
         self.probe_size = probe_size
-        self.probe_source: ProbeSource = probe_source
         self.train_size = train_size
         self.label_noise = label_noise
         self.augment = augment
@@ -173,28 +159,25 @@ class ImageDataModule(LightningDataModule, ABC):
 
         Args:
             stage: ``"test"`` for the test images, None for all, any other for all but those.
-
-        Raises:
-            ValueError: A size asked for exceeds what there is.
         """
         if stage != "test" and "train" not in self._datasets:
             self._datasets.update(self._divide())
         if stage in ("test", None) and "test" not in self._datasets:
             self._datasets["test"] = self._load("test")
 
-    def train_dataloader(self) -> DeferredDataLoader[Batch]:
+    def train_dataloader(self) -> DeferredDataLoader:
         """Return a loader of the training images, shuffled anew in each epoch."""
         return self._loader(self.train_dataset, EpochSampler(self.train_dataset, self.seed))
 
-    def val_dataloader(self) -> DeferredDataLoader[Batch]:
+    def val_dataloader(self) -> DeferredDataLoader:
         """Return a loader of the validation images."""
         return self._loader(self.val_dataset)
 
-    def probe_dataloader(self) -> DeferredDataLoader[Batch]:
+    def probe_dataloader(self) -> DeferredDataLoader:
         """Return a loader of the probe, never shuffled; its workers end with the iteration."""
         return self._loader(self.probe_dataset, persistent=False)
 
-    def test_dataloader(self) -> DeferredDataLoader[Batch]:
+    def test_dataloader(self) -> DeferredDataLoader:
         """Return a loader of the test images."""
         return self._loader(self.test_dataset, persistent=False)
 
@@ -212,9 +195,7 @@ class ImageDataModule(LightningDataModule, ABC):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Warn when a checkpoint was trained with other held-out or otherwise prepared images."""
         now = self.state_dict()
-        differing = {
-            name: saved for name, saved in state_dict.items() if saved != now.get(name, saved)
-        }
+        differing = {name: was for name, was in state_dict.items() if was != now.get(name, was)}
         if differing:
             consequence = "it has seen images that are held out now"
             if list(differing) == ["preprocessing"]:
@@ -243,11 +224,11 @@ class ImageDataModule(LightningDataModule, ABC):
         loaded = self.load_split(split)
         if loaded is None:
             return None
-        preprocessing = Preprocessing(
+        images, labels = loaded
+        prepared = Preprocessing(
             self.image_size, self.mean, self.std, flip=self.horizontal_flip, seed=self.seed
         )
-        images, labels = loaded
-        return ImageDataset(images, torch.arange(len(images)), labels, labels, preprocessing)
+        return ImageDataset(images, torch.arange(len(images)), labels, labels, prepared)
 
     def _divide(self) -> dict[str, ImageDataset]:
         """Load the training images and make the training, validation and probe sets of them."""
@@ -278,11 +259,7 @@ class ImageDataModule(LightningDataModule, ABC):
         return {
             "train": replace(train, preprocessing=augmented),
             "val": available.select(split_off) if validation is None else validation,
-            "probe": (
-                self._draw_probe(train)
-                if self.probe_source == "train"
-                else available.select(held_out)
-            ),
+            "probe": available.select(held_out),
         }
 
     def _provoke(self, train: ImageDataset) -> ImageDataset:
@@ -299,21 +276,9 @@ class ImageDataModule(LightningDataModule, ABC):
         noisy = add_label_noise(train.labels, self.label_noise, self.num_classes, generator)
         return replace(train, labels=noisy)
 
-    def _draw_probe(self, train: ImageDataset) -> ImageDataset:
-        """Draw the probe from the images that are trained on, with the labels they have there."""
-        size = self.probe_size or min(1000, len(train))
-        if size > len(train):
-            raise ValueError(
-                f"probe_size={size} exceeds the {len(train)} training images that "
-                "probe_source='train' draws from: lower it"
-            )
-        generator = seeded_generator(self.seed, Stream.PROBE)
-        drawn, _ = stratified_split(train.labels, [size, len(train) - size], generator)
-        return train.select(drawn)
-
     def _loader(
         self, dataset: ImageDataset, sampler: Sampler[int] | None = None, persistent: bool = True
-    ) -> DeferredDataLoader[Batch]:
+    ) -> DeferredDataLoader:
         """Return a loader with a generator of its own for what seeds its workers."""
         return DeferredDataLoader(
             dataset,

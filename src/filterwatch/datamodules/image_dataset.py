@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sized
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,8 +11,6 @@ from torch.utils.data import DataLoader, Dataset, RandomSampler
 from filterwatch.datamodules.preprocessing import Preprocessing
 from filterwatch.datamodules.seeded_choices import Stream, seeded_generator
 from filterwatch.datamodules.stored_images import ImageSource
-
-T_co = TypeVar("T_co", covariant=True)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +87,7 @@ class EpochSampler(RandomSampler):
         return iter(torch.randperm(len(self.data_source), generator=generator).tolist())
 
 
-class DeferredDataLoader(DataLoader[T_co]):
+class DeferredDataLoader(DataLoader[tuple[Tensor, Tensor]]):
     """A DataLoader that asks its sampler for the order when the first batch is wanted.
 
     When a run is resumed, Lightning creates the iterator before it sets the sampler's epoch.

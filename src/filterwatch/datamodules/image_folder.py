@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
 
-from filterwatch._checks import check_channels, check_flag, check_integer
+from filterwatch._checks import check_channels, check_flag
 from filterwatch.datamodules.image_datamodule import ImageDataModule, LabelledImages, Split
 from filterwatch.datamodules.preprocessing import imagenet_statistics
 from filterwatch.datamodules.stored_images import open_images
@@ -17,12 +17,11 @@ class ImageFolderDataModule(ImageDataModule):
     """Images in ``root/train/<class>``, and optionally ``root/val`` and ``root/test/<class>``.
 
     Classes are the folders in ``root/train``, sorted by name. Without ``root/val``, validation
-    images are split off the training images. Without ``root/test``, there is nothing to test on
-    and :meth:`test_dataloader` says so: validation images, which have selected the model, are no
-    substitute.
+    images are split off the training images. Without ``root/test``, there is nothing to test on:
+    validation images, which have selected the model, are no substitute.
 
-    Images that fit ``max_memory_bytes`` are decoded once, at the start, and kept in memory. Others
-    are decoded as they are needed: set ``num_workers`` then. Nothing is written into the folder.
+    The images of a folder that take up to 2 GiB decoded are decoded once, at the start, and kept
+    in memory. Others are decoded as they are needed: set ``num_workers`` then.
 
     Args:
         root: The folder that holds ``train``.
@@ -33,14 +32,10 @@ class ImageFolderDataModule(ImageDataModule):
         std: Standard deviation of each channel, likewise.
         horizontal_flip: Whether augmentation may mirror images; False for digits, letters and
             whatever else has a left and a right.
-        max_memory_bytes: Most bytes of decoded images to keep in memory, for each of the three
-            folders and in each process; 0 keeps none.
         **options: The other arguments of :class:`ImageDataModule`.
 
     Raises:
         FileNotFoundError: ``root/train`` does not exist or has no class folders.
-        TypeError: An argument has the wrong type.
-        ValueError: An argument is out of range.
     """
 
     def __init__(
@@ -52,13 +47,11 @@ class ImageFolderDataModule(ImageDataModule):
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
         horizontal_flip: bool = True,
-        max_memory_bytes: int = 2 * 1024**3,
         **options: Any,
     ) -> None:
         super().__init__(image_size=image_size, **options)
         check_flag("grayscale", grayscale)
         check_flag("horizontal_flip", horizontal_flip)
-        check_integer("max_memory_bytes", max_memory_bytes, 0)
         self.root = str(Path(root).expanduser())
         self.grayscale = grayscale
         n_channels = 1 if grayscale else 3
@@ -68,16 +61,10 @@ class ImageFolderDataModule(ImageDataModule):
         check_channels("mean", self.mean, n_channels, positive=False)
         check_channels("std", self.std, n_channels, positive=True)
         self.horizontal_flip = horizontal_flip
-        self.max_memory_bytes = max_memory_bytes
         self.class_names = self._find_classes("train")
 
     def load_split(self, split: Split) -> LabelledImages | None:
-        """Read the images of ``split``, or None where there is no such folder.
-
-        Raises:
-            FileNotFoundError: A class has no training images, or the folder no images at all.
-            ValueError: A class is none of training's, or a file is unreadable or of another size.
-        """
+        """Read the images of ``split``, or None where there is no such folder."""
         folder = Path(self.root, split)
         if not folder.is_dir():
             return None
@@ -98,7 +85,7 @@ class ImageFolderDataModule(ImageDataModule):
                 f"{folder} has class folders but no images in them: add images or remove it"
             )
         paths, labels = zip(*files, strict=True)
-        images = open_images(paths, self.image_size, self.grayscale, self.max_memory_bytes)
+        images = open_images(paths, self.image_size, self.grayscale)
         return LabelledImages(images, torch.tensor(labels))
 
     def _find_classes(self, split: Split) -> tuple[str, ...]:

@@ -15,13 +15,7 @@ def resize(images: Tensor, size: int) -> Tensor:
     """Bring images to ``size`` by ``size`` pixels by bicubic interpolation.
 
     The shorter side is scaled and the longer one cropped around its centre: proportions stay.
-
-    Args:
-        images: uint8 ``[..., C, H, W]``; stays in uint8, where bicubic overshoot is clamped.
-        size: Pixels of each side.
-
-    Returns:
-        uint8 ``[..., C, size, size]``.
+    Images ``[..., C, H, W]`` stay in uint8, where bicubic overshoot is clamped.
     """
     if images.shape[-2:] == (size, size):
         return images
@@ -51,10 +45,7 @@ def random_crop_and_flip(images: Tensor, flip: bool, generator: torch.Generator)
 
 
 def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
-    """Bring pixels, uint8 ``[B, C, H, W]``, to float32 by each channel's mean and deviation.
-
-    Mean and standard deviation are those of pixels in ``[0, 1]``.
-    """
+    """Bring pixels, uint8 ``[B, C, H, W]``, to float32 by means and deviations as in [0, 1]."""
     offset = torch.tensor(mean).mul(255).view(-1, 1, 1)
     scale = torch.tensor(std).mul(255).view(-1, 1, 1)
     return images.float().sub_(offset).div_(scale)
@@ -88,15 +79,11 @@ class Preprocessing:
     seed: int = 0
 
     def __call__(self, images: Tensor, indices: Tensor) -> Tensor:
-        """Return the network's input, float32 ``[B, C, H, W]``.
+        """Return the network's input, float32 ``[B, C, H, W]``, of stored images.
 
         The random numbers of a batch depend on the seed and on which samples it holds in which
-        order: a reshuffled epoch is augmented anew and a repeated one repeats exactly, whatever the
-        number of workers and wherever a run was resumed.
-
-        Args:
-            images: uint8 ``[B, C, H, W]``.
-            indices: Which samples these are, int64 ``[B]``.
+        order (``indices``): a reshuffled epoch is augmented anew and a repeated one repeats
+        exactly, whatever the number of workers and wherever a run was resumed.
         """
         if self.image_size is not None:
             images = resize(images, self.image_size)

@@ -27,9 +27,7 @@ class Stream(IntEnum):
 def seeded_generator(*key: int) -> torch.Generator:
     """Return a CPU generator whose state depends on every number of ``key`` and nothing else.
 
-    Args:
-        *key: Non-negative integers, for example a seed, a :class:`Stream` and an epoch. Keys that
-            differ anywhere give statistically independent streams.
+    Keys, of non-negative integers, that differ anywhere give statistically independent streams.
     """
     state = np.random.SeedSequence([int(part) for part in key]).generate_state(1, np.uint64)
     return torch.Generator().manual_seed(int(state[0]))
@@ -49,13 +47,7 @@ def stratified_split(
         generator: Source of all randomness.
 
     Returns:
-        For each size, positions into ``labels``, int64 ``[size]``; together a permutation.
-
-    Example:
-        >>> labels = torch.tensor([0, 0, 0, 0, 1, 1])
-        >>> held_out, rest = stratified_split(labels, [3, 3], seeded_generator(0))
-        >>> labels[held_out].bincount().tolist()
-        [2, 1]
+        For each size, positions into ``labels``, int64 ``[size]``.
     """
     if min(sizes) < 0 or sum(sizes) != len(labels):
         raise ValueError(
@@ -67,15 +59,10 @@ def stratified_split(
 
 
 def class_balanced_subset(labels: Tensor, size: int, generator: torch.Generator) -> Tensor:
-    """Choose samples at random, as many of each class as of every other.
+    """Choose samples of labels [N] at random, as many of each class as of every other.
 
     A class with too few samples gives all of them, and the other classes give the rest. Where
     ``size`` is no multiple of the number of classes, some random classes give one more.
-
-    Args:
-        labels: Class of each sample, int64 ``[N]``.
-        size: How many to choose, from 1 to ``N``.
-        generator: Source of all randomness.
 
     Returns:
         Positions into ``labels``, int64 ``[size]``, with the classes interleaved.
@@ -89,17 +76,13 @@ def class_balanced_subset(labels: Tensor, size: int, generator: torch.Generator)
 def add_label_noise(
     labels: Tensor, fraction: float, num_classes: int, generator: torch.Generator
 ) -> Tensor:
-    """Give a share of the samples another class, drawn uniformly from the wrong ones.
+    """Give ``round(fraction * N)`` samples another class, drawn uniformly from the wrong ones.
 
     Args:
         labels: Class of each sample, int64 ``[N]``, values below ``num_classes``; not changed.
-        fraction: Share of the labels to change, in ``[0, 1)``: exactly ``round(fraction * N)``
-            differ afterwards.
+        fraction: Share of the labels to change, in ``[0, 1)``.
         num_classes: How many classes there are, at least 2 where anything is to change.
         generator: Source of all randomness.
-
-    Returns:
-        New labels, int64 ``[N]``.
     """
     if not 0 <= fraction < 1:
         raise ValueError(f"fraction={fraction} must be at least 0 and below 1")

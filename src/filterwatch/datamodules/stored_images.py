@@ -17,8 +17,9 @@ from torch import Tensor
 
 from filterwatch.datamodules.preprocessing import resize
 
-_CHUNK = 256  # most files that a thread decodes before it reports
-_MANY_BYTES = 200_000_000  # of compressed files: some seconds on a few cores
+_IN_MEMORY = 2 * 1024**3  # most bytes of decoded images to keep in memory, in each process
+_CHUNK = 16  # files that a thread decodes before it reports
+_MANY = 2000  # files to show a progress bar for: some seconds on a few cores
 
 
 class ImageSource(Protocol):
@@ -63,15 +64,17 @@ class FileImages:
         return len(self.paths)
 
     def read(self, rows: Tensor) -> Tensor:
-        """Return the images of ``rows`` (int64 ``[B]``), uint8 ``[B, C, H, W]``.
-
-        Raises:
-            ValueError: A file is no readable image, or the files differ in size and no size to
-                resize to was given.
-        """
-        first, *others = rows.tolist()
-        image = self.decode(first)
-        return torch.stack([image, *(self.decode_like(image, first, row) for row in others)])
+        """Return the images of ``rows``; ``ValueError`` if one is unreadable or of another size."""
+        images = [self.decode(row) for row in rows.tolist()]
+        shape = images[0].shape
+        for row, image in zip(rows.tolist(), images, strict=True):
+            if image.shape != shape:
+                raise MixedSizesError(
+                    f"{self.paths[int(rows[0])]} has {shape[2]}x{shape[1]} pixels and "
+                    f"{self.paths[row]} {image.shape[2]}x{image.shape[1]}: "
+                    "pass image_size to bring all images to one size"
+                )
+        return torch.stack(images)
 
     def decode(self, row: int) -> Tensor:
         """Decode one file to uint8 ``[C, H, W]``."""
@@ -87,47 +90,31 @@ class FileImages:
         image = image[None] if self.grayscale else image.permute(2, 0, 1)
         return image if self.size is None else resize(image, self.size)
 
-    def decode_like(self, first: Tensor, first_row: int, row: int) -> Tensor:
-        """Decode one file, and raise `MixedSizesError` unless it has the size of another."""
-        image = self.decode(row)
-        if image.shape != first.shape:
-            (first_height, first_width), (height, width) = first.shape[1:], image.shape[1:]
-            raise MixedSizesError(
-                f"{self.paths[first_row]} has {first_width}x{first_height} pixels and "
-                f"{self.paths[row]} {width}x{height}: "
-                "pass image_size to bring all images to one size"
-            )
-        return image
-
 
 class MixedSizesError(ValueError):
     """Files that should share one size do not."""
 
 
 def open_images(
-    paths: Sequence[str], size: int | None, grayscale: bool, max_memory_bytes: int
+    paths: Sequence[str], size: int | None, grayscale: bool
 ) -> MemoryImages | FileImages:
     """Decode image files into memory where they fit, else leave them to be decoded when read.
 
     Files that share one size below ``size`` are kept as they are, to be enlarged batch by batch;
-    all others are kept resized. Nothing is written to disk.
+    all others are kept resized.
 
     Args:
         paths: At least one file.
         size: Side in pixels that the network takes; None keeps the files' own, common size.
         grayscale: Whether to decode to one channel instead of three.
-        max_memory_bytes: Budget of the decoded images, one byte a channel of a pixel.
-
-    Raises:
-        ValueError: A file is no readable image, or the files differ in size and ``size`` is None.
     """
     as_stored, resized = FileImages(paths, None, grayscale), FileImages(paths, size, grayscale)
     channels, height, width = as_stored.decode(0).shape
     # Tried in this order: the files' own size, if it is the smaller; then the network's.
-    own_size_first = size is None or min(height, width) <= size
-    for files in (as_stored, resized) if own_size_first else (resized,):
+    smaller = size is None or min(height, width) <= size
+    for files in (as_stored, resized) if smaller else (resized,):
         pixels = height * width if files.size is None else files.size**2
-        if len(paths) * channels * pixels > max_memory_bytes:
+        if len(paths) * channels * pixels > _IN_MEMORY:
             break
         try:
             return MemoryImages(_decode_all(files))
@@ -139,34 +126,27 @@ def open_images(
 
 def _decode_all(files: FileImages) -> Tensor:
     """Decode every file in parallel threads to uint8 ``[N, C, H, W]``, with a progress bar."""
-    paths = files.paths
-    first = files.decode(0)
-    images = torch.empty((len(paths), *first.shape), dtype=torch.uint8)
+    n_files = len(files)
+    images = torch.empty((n_files, *files.decode(0).shape), dtype=torch.uint8)
 
-    def decode(rows: range) -> None:
-        for row in rows:
-            images[row] = files.decode_like(first, 0, row)
+    def decode(start: int) -> None:
+        rows = range(start, min(start + _CHUNK, n_files))
+        # Beside the first file, whose size all must share.
+        images[start : rows.stop] = files.read(torch.tensor([0, *rows]))[1:]
 
-    chunk = max(1, min(_CHUNK, len(paths) // 50))
-    chunks = [range(start, min(start + chunk, len(paths))) for start in range(0, len(paths), chunk)]
+    starts = range(0, n_files, _CHUNK)
+    first_process = getattr(rank_zero_only, "rank", 0) == 0
+    watched = first_process and sys.stderr.isatty() and not os.environ.get("CI")
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         # Leaving map's iterator, also by an error, cancels the chunks that have not begun.
         progress = track(
-            pool.map(decode, chunks),
-            total=len(chunks),
-            description=f"Decoding {len(paths):,} images into memory",
+            pool.map(decode, starts),
+            total=len(starts),
+            description=f"Decoding {n_files:,} images into memory",
             console=Console(stderr=True),
             transient=True,
-            disable=not _shows_progress(paths),
+            disable=n_files < _MANY or not watched,
         )
         for _ in progress:
             pass
     return images
-
-
-def _shows_progress(paths: Sequence[str]) -> bool:
-    """Return whether decoding takes long enough for a bar, and somebody watches."""
-    watched = sys.stderr.isatty() and not os.environ.get("CI")
-    if not watched or getattr(rank_zero_only, "rank", 0) != 0:
-        return False
-    return len(paths) >= 10_000 or sum(map(os.path.getsize, paths)) > _MANY_BYTES

@@ -26,16 +26,11 @@ class ImageClassifier(LightningModule):
         network: ``"simple_cnn"``, ``"lenet5"``, ``"alexnet"`` or ``"resnet18"``, or any
             ``nn.Module`` that turns images ``[N, C, H, W]`` into logits ``[N, num_classes]``.
         num_classes: Number of classes.
-        in_channels: Number of image channels of a named network.
-        image_size: Side of a named network's square images in pixels; ``None`` is the network's
-            own default, 227 for AlexNet and 32 for the others.
+        in_channels: Number of image channels, for a named network.
+        image_size: Side of the square images in pixels, for a named network; ``None`` is 227 for
+            AlexNet and 32 for the others.
         learning_rate: Adam's learning rate.
         weight_decay: Adam's L2 penalty.
-
-    Raises:
-        TypeError: If ``network`` is neither a name nor a module.
-        ValueError: If the name is unknown, a number out of its range, or, while running, if
-            images, labels and logits do not fit together.
     """
 
     def __init__(
@@ -56,7 +51,6 @@ class ImageClassifier(LightningModule):
             raise ValueError(f"learning_rate must be positive, got {learning_rate}")
         if not weight_decay >= 0:
             raise ValueError(f"weight_decay must not be negative, got {weight_decay}")
-
         self.num_classes = num_classes
         self.learning_rate = learning_rate
         self.weight_decay = weight_decay
@@ -71,11 +65,10 @@ class ImageClassifier(LightningModule):
             # hyperparameters would lock the checkpoint against `weights_only=True`.
             self.save_hyperparameters(ignore=["network"])
             self.network = network
-
-        # The labels' range is checked in `_step`, once for loss and accuracy.
-        self.train_accuracy = self._accuracy()
-        self.val_accuracy = self._accuracy()
-        self.test_accuracy = self._accuracy()
+        for stage in ("train", "val", "test"):
+            # The labels' range is checked in `_step`, once for loss and accuracy.
+            accuracy = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
+            self.add_module(f"{stage}_accuracy", accuracy)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits ``[N, num_classes]`` of images ``[N, C, H, W]``, normalised before."""
@@ -90,15 +83,15 @@ class ImageClassifier(LightningModule):
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Loss of one training batch."""
-        return self._step("train", batch, self.train_accuracy)
+        return self._step("train", batch)
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Loss and accuracy of one validation batch."""
-        self._step("val", batch, self.val_accuracy)
+        self._step("val", batch)
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
         """Loss and accuracy of one test batch."""
-        self._step("test", batch, self.test_accuracy)
+        self._step("test", batch)
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Logits ``[N, num_classes]`` of a batch of images, with or without labels beside them."""
@@ -112,12 +105,8 @@ class ImageClassifier(LightningModule):
             self.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay
         )
 
-    def _accuracy(self) -> MulticlassAccuracy:
-        return MulticlassAccuracy(self.num_classes, average="micro", validate_args=False)
-
-    def _step(
-        self, stage: str, batch: tuple[Tensor, Tensor], accuracy: MulticlassAccuracy
-    ) -> Tensor:
+    def _step(self, stage: str, batch: tuple[Tensor, Tensor]) -> Tensor:
+        accuracy: MulticlassAccuracy = getattr(self, f"{stage}_accuracy")
         images, labels = batch
         logits = self(images)
         self._check(logits, labels)

@@ -1,98 +1,78 @@
-"""The bundled networks: three of the paper's and a ResNet-18, for any classes and channels."""
+"""The bundled networks: three of the paper's and a ResNet-18, for any classes and channels.
 
-from typing import TypeAlias
+Each takes the number of classes, of image channels, and the side of its square images in pixels.
+"""
+
+from collections import OrderedDict
+from typing import ClassVar, TypeAlias
 
 import torchvision.models
-from torch import Tensor, nn
+from torch import nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
 
-class SimpleCNN(nn.Module):
+class SimpleCNN(nn.Sequential):
     """Three 3x3 convolutions of 32, 64 and 64 filters, two max-pools, a dense layer of 64.
 
     The paper (section 4, "Models") gives the filter configuration 32-64-64 and no more; the
     rest is the common form of that network. With ReLU and max-pool counted as layers it has
     (32 + 32 + 32) + (64 + 64 + 64) + (64 + 64) = 416 feature maps.
-
-    Args:
-        num_classes: Number of outputs.
-        in_channels: Number of image channels.
-        image_size: Side of the square images in pixels; sizes the dense layer. At least 4.
     """
 
+    smallest_image: ClassVar[int] = 4
+
     def __init__(self, num_classes: int = 10, in_channels: int = 3, image_size: int = 32) -> None:
-        super().__init__()
-        _check_arguments("SimpleCNN", num_classes, in_channels, image_size, 4)
+        positions = (image_size // 2 // 2) ** 2
+        super().__init__(
+            OrderedDict(
+                conv1=nn.Conv2d(in_channels, 32, kernel_size=3, padding=1),
+                relu1=nn.ReLU(),
+                pool1=nn.MaxPool2d(2),
+                conv2=nn.Conv2d(32, 64, kernel_size=3, padding=1),
+                relu2=nn.ReLU(),
+                pool2=nn.MaxPool2d(2),
+                conv3=nn.Conv2d(64, 64, kernel_size=3, padding=1),
+                relu3=nn.ReLU(),
+                classifier=nn.Sequential(
+                    nn.Flatten(),
+                    nn.Linear(64 * positions, 64),
+                    nn.ReLU(),
+                    nn.Linear(64, num_classes),
+                ),
+            )
+        )
         self.image_size = image_size
 
-        self.conv1 = nn.Conv2d(in_channels, 32, kernel_size=3, padding=1)
-        self.relu1 = nn.ReLU()
-        self.pool1 = nn.MaxPool2d(2)
 
-        self.conv2 = nn.Conv2d(32, 64, kernel_size=3, padding=1)
-        self.relu2 = nn.ReLU()
-        self.pool2 = nn.MaxPool2d(2)
-
-        self.conv3 = nn.Conv2d(64, 64, kernel_size=3, padding=1)
-        self.relu3 = nn.ReLU()
-
-        positions = (image_size // 2 // 2) ** 2
-        self.classifier = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(64 * positions, 64),
-            nn.ReLU(),
-            nn.Linear(64, num_classes),
-        )
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the logits ``[N, num_classes]`` of images ``[N, C, H, W]``."""
-        maps = self.pool1(self.relu1(self.conv1(images)))
-        maps = self.pool2(self.relu2(self.conv2(maps)))
-        maps = self.relu3(self.conv3(maps))
-        logits: Tensor = self.classifier(maps)
-        return logits
-
-
-class LeNet5(nn.Module):
+class LeNet5(nn.Sequential):
     """LeNet-5 (LeCun et al. 1998) with ReLU and max-pool, the layers that the paper looks at.
 
     With ReLU and max-pool counted as layers it has 3 * 6 + 3 * 16 = 66 feature maps.
-
-    Args:
-        num_classes: Number of outputs.
-        in_channels: Number of image channels.
-        image_size: Side of the square images in pixels; sizes the dense layers. At least 16.
     """
 
+    smallest_image: ClassVar[int] = 16
+
     def __init__(self, num_classes: int = 10, in_channels: int = 3, image_size: int = 32) -> None:
-        super().__init__()
-        _check_arguments("LeNet5", num_classes, in_channels, image_size, 16)
-        self.image_size = image_size
-
-        self.conv1 = nn.Conv2d(in_channels, 6, kernel_size=5)
-        self.relu1 = nn.ReLU()
-        self.pool1 = nn.MaxPool2d(2)
-
-        self.conv2 = nn.Conv2d(6, 16, kernel_size=5)
-        self.relu2 = nn.ReLU()
-        self.pool2 = nn.MaxPool2d(2)
-
         side = ((image_size - 4) // 2 - 4) // 2  # each 5x5 convolution takes four pixels
-        self.classifier = nn.Sequential(
-            nn.Flatten(),
-            nn.Linear(16 * side**2, 120),
-            nn.ReLU(),
-            nn.Linear(120, 84),
-            nn.ReLU(),
-            nn.Linear(84, num_classes),
+        super().__init__(
+            OrderedDict(
+                conv1=nn.Conv2d(in_channels, 6, kernel_size=5),
+                relu1=nn.ReLU(),
+                pool1=nn.MaxPool2d(2),
+                conv2=nn.Conv2d(6, 16, kernel_size=5),
+                relu2=nn.ReLU(),
+                pool2=nn.MaxPool2d(2),
+                classifier=nn.Sequential(
+                    nn.Flatten(),
+                    nn.Linear(16 * side**2, 120),
+                    nn.ReLU(),
+                    nn.Linear(120, 84),
+                    nn.ReLU(),
+                    nn.Linear(84, num_classes),
+                ),
+            )
         )
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the logits ``[N, num_classes]`` of images ``[N, C, H, W]``."""
-        maps = self.pool1(self.relu1(self.conv1(images)))
-        maps = self.pool2(self.relu2(self.conv2(maps)))
-        logits: Tensor = self.classifier(maps)
-        return logits
+        self.image_size = image_size
 
 
 class AlexNet(torchvision.models.AlexNet):  # type: ignore[misc]  # torchvision ships no types
@@ -101,15 +81,11 @@ class AlexNet(torchvision.models.AlexNet):  # type: ignore[misc]  # torchvision 
     The size that the paper enlarges its images to (section 4, "Datasets"). torchvision's form is
     the one-column variant of 64, 192, 384, 256 and 256 filters; with ReLU and max-pool counted as
     layers it has 2816 feature maps. Its head averages to 6x6 positions: other sizes work too.
-
-    Args:
-        num_classes: Number of outputs.
-        in_channels: Number of image channels.
-        image_size: Side of the square images in pixels. At least 63.
     """
 
+    smallest_image: ClassVar[int] = 63
+
     def __init__(self, num_classes: int = 10, in_channels: int = 3, image_size: int = 227) -> None:
-        _check_arguments("AlexNet", num_classes, in_channels, image_size, 63)
         super().__init__(num_classes=num_classes)
         self.image_size = image_size
         if in_channels != 3:
@@ -121,15 +97,11 @@ class ResNet18(ResNet):  # type: ignore[misc]  # torchvision ships no types
 
     torchvision's shrinks images fourfold before its first block, which leaves little of 32x32
     pixels; everything behind the stem is torchvision's. Its head averages: larger images work too.
-
-    Args:
-        num_classes: Number of outputs.
-        in_channels: Number of image channels.
-        image_size: Side of the square images in pixels. At least 8.
     """
 
+    smallest_image: ClassVar[int] = 8
+
     def __init__(self, num_classes: int = 10, in_channels: int = 3, image_size: int = 32) -> None:
-        _check_arguments("ResNet18", num_classes, in_channels, image_size, 8)
         super().__init__(BasicBlock, [2, 2, 2, 2], num_classes=num_classes)
         self.image_size = image_size
         self.conv1 = nn.Conv2d(in_channels, 64, kernel_size=3, padding=1, bias=False)
@@ -165,24 +137,20 @@ def build_network(
         raise ValueError(
             f"Unknown network {name!r}: pass one of {', '.join(NETWORKS)}, or an nn.Module"
         )
-    if image_size is None:
-        return NETWORKS[name](num_classes, in_channels)
-    return NETWORKS[name](num_classes, in_channels, image_size)
-
-
-def _check_arguments(
-    name: str, num_classes: int, in_channels: int, image_size: int, min_image_size: int
-) -> None:
-    """Raise ``ValueError`` for a network without outputs, inputs or maps behind the last pool."""
+    network = NETWORKS[name]
+    needs = f"{network.__name__} needs"
     if num_classes < 1:
-        raise ValueError(f"{name} needs at least one class, got num_classes={num_classes}")
+        raise ValueError(f"{needs} at least one class, got num_classes={num_classes}")
     if in_channels < 1:
         raise ValueError(
-            f"{name} needs at least one image channel, got in_channels={in_channels}: "
+            f"{needs} at least one image channel, got in_channels={in_channels}: "
             "pass 1 for grey images, 3 for colour"
         )
-    if image_size < min_image_size:
+    if image_size is None:
+        return network(num_classes, in_channels)
+    if image_size < network.smallest_image:
         raise ValueError(
-            f"{name} needs images of at least {min_image_size} pixels a side, got "
+            f"{needs} images of at least {network.smallest_image} pixels a side, got "
             f"image_size={image_size}: enlarge the images or take another network"
         )
+    return network(num_classes, in_channels, image_size)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from filterwatch.callbacks.samples import choose_samples, dataset_labels, reservoir, sample_pool
 from lightning.fabric.utilities.distributed import DistributedSamplerWrapper
 from torch.utils.data import (
     BatchSampler,
@@ -21,6 +20,13 @@ from torch.utils.data import (
     SubsetRandomSampler,
     TensorDataset,
     WeightedRandomSampler,
+)
+
+from filterwatch.callbacks.probe_samples import (
+    choose_samples,
+    dataset_labels,
+    reservoir,
+    sample_pool,
 )
 
 
