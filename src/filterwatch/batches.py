@@ -70,7 +70,7 @@ def find_logits(output: object, n_samples: int | None = None) -> Tensor | None:
             in it, or is first in a tuple or list.
         n_samples: Take floating-point tensors [n_samples, classes] alone, whatever their name.
     """
-    tensors = _tensors(output, _rank_in(_LOGIT_NAMES), others=n_samples is not None)
+    tensors = _tensors(output, _rank_in(_LOGIT_NAMES), unwanted_too=n_samples is not None)
     if n_samples is None:
         return next(tensors, None)
     fits = (x for x in tensors if x.ndim == 2 and len(x) == n_samples and x.is_floating_point())

@@ -11,7 +11,7 @@ from lightning.pytorch import Trainer
 from torch.optim import Optimizer
 
 from filterwatch import AnomalyReport, MaskFilters, StopTraining
-from filterwatch.actions import Action, RunningFit, action_states, checked_actions, masks_of
+from filterwatch.actions import Action, RunningFit, action_states, checked_actions
 
 
 class Noting(Action):
@@ -85,7 +85,7 @@ def test_several_act_one_after_the_other() -> None:
     assert masking.masks.filters == [("network.0", 1)]
     assert ("judge", 2) in noting.calls
     assert {"noted", "masked_filters"} <= set(fitted.callback_metrics)
-    assert masks_of(callback.actions) is masking.masks
+    assert [each.masks for each in callback.actions if each.masks] == [masking.masks]
 
 
 def test_what_is_no_action() -> None:
@@ -100,7 +100,6 @@ def test_without_actions_nothing_is_in_the_state() -> None:
     actions = checked_actions(None)
     assert actions == []
     assert action_states(actions) == {}
-    assert masks_of(actions) is None
     assert "actions" not in watch().state_dict()
 
 

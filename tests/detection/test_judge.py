@@ -13,7 +13,7 @@ from filterwatch.detection import (
     AnomalyReport,
     Plan,
     Reduced,
-    cluster,
+    cluster_layers,
     judge,
     vote,
 )
@@ -47,7 +47,7 @@ def verdicts(
     return judge(
         Plan([layer("a", 3), layer("b", 4)], 360, 2**20, {"a": None, "b": None}),
         points,
-        cluster(points, max_clusters=4, on_progress=on_progress),
+        cluster_layers(points, max_clusters=4, on_progress=on_progress),
         criteria=criteria,
         settings={"votes": votes},
         ballots=vote(points, criteria=criteria, votes=votes, max_clusters=4) if votes else None,
@@ -104,7 +104,7 @@ def test_progress_names_each_layer_in_turn_and_changes_nothing() -> None:
 
 
 def test_no_layers() -> None:
-    report = judge(Plan([], 360, 1, {}), {}, cluster({}), criteria=CRITERIA)
+    report = judge(Plan([], 360, 1, {}), {}, cluster_layers({}), criteria=CRITERIA)
     assert (report.layers, report.anomalies, report.isolations) == ({}, [], {})
 
 

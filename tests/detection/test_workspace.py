@@ -9,9 +9,11 @@ import torch
 from torch import nn
 
 from filterwatch.detection import (
+    AnomalyCriteria,
     AnomalyReport,
     Workspace,
     detect_anomaly_filters,
+    detect_as_planned,
     plan_detection,
 )
 
@@ -37,8 +39,12 @@ def detect(
     plan = plan_detection(
         model, probe[:2], len(probe), memory_budget=memory_budget, workspace=workspace
     )
-    return detect_anomaly_filters(
-        model, probe, batch_size=batch_size, max_clusters=max_clusters, plan=plan
+    return detect_as_planned(
+        model,
+        probe.split(batch_size),
+        plan,
+        criteria=AnomalyCriteria(),
+        max_clusters=max_clusters,
     )
 
 

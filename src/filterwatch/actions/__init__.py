@@ -14,7 +14,6 @@ if TYPE_CHECKING:
         action_states,
         checked_actions,
         load_action_states,
-        masks_of,
         refuse_lost_masks,
     )
     from filterwatch.actions.stopping import StopTraining
@@ -25,7 +24,7 @@ else:
         action=["Action", "RunningFit"],
         state_of_actions=[
             *("action_states", "checked_actions", "load_action_states"),
-            *("masks_of", "refuse_lost_masks"),
+            *("refuse_lost_masks"),
         ],
         candidates=["FlaggedFilter"],
         finished=["mask_filters"],
@@ -47,6 +46,5 @@ __all__ = [
     "checked_actions",
     "load_action_states",
     "mask_filters",
-    "masks_of",
     "refuse_lost_masks",
 ]

@@ -11,7 +11,6 @@ from lightning.pytorch.utilities import rank_zero_warn
 from filterwatch._compat import callbacks_of
 from filterwatch.actions.action import Action
 from filterwatch.actions.masking import MaskFilters
-from filterwatch.actions.masks import FilterMasks
 from filterwatch.actions.wiring import Filter
 
 
@@ -26,11 +25,6 @@ def checked_actions(action: Action | Sequence[Action] | None) -> list[Action]:
     if sum(isinstance(action, MaskFilters) for action in actions) > 1:
         raise ValueError("action: two MaskFilters would mask each other's filters; pass one")
     return list(actions)
-
-
-def masks_of(actions: Sequence[Action]) -> FilterMasks | None:
-    """Return the masks on the network, if an action makes any."""
-    return next((action.masks for action in actions if action.masks is not None), None)
 
 
 def action_states(actions: Sequence[Action]) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import Any, Literal
 
@@ -23,12 +22,11 @@ from filterwatch.actions import (
     action_states,
     checked_actions,
     load_action_states,
-    masks_of,
     refuse_lost_masks,
 )
 from filterwatch.batches import find_images
 from filterwatch.callbacks.evaluation import evaluate, tried_step
-from filterwatch.callbacks.monitors import log_metrics, show_monitors, warn_about_early_readers
+from filterwatch.callbacks.monitors import show_monitors, warn_about_early_readers
 from filterwatch.callbacks.probe import (
     Probe,
     ProbeSource,
@@ -37,7 +35,13 @@ from filterwatch.callbacks.probe import (
     running_fit,
     take_probe,
 )
-from filterwatch.callbacks.record import NAME, SAMPLE_SETTINGS, Record, changed_settings
+from filterwatch.callbacks.record import (
+    NAME,
+    SAMPLE_SETTINGS,
+    Record,
+    changed_settings,
+    count_settings,
+)
 from filterwatch.callbacks.summary import summary_table
 from filterwatch.detection import (
     AnomalyCriteria,
@@ -47,7 +51,7 @@ from filterwatch.detection import (
     check_detection,
     check_probe_size,
     compilation_note,
-    detect_anomaly_filters,
+    detect_as_planned,
     plan_detection,
 )
 from filterwatch.visuals import (
@@ -73,8 +77,7 @@ class AnomalyFilterCallback(Callback):
 
     The probe is a fixed set of held-out samples, taken once. It goes through the network in
     evaluation mode and leaves no trace: training goes on bit by bit as it would without the
-    callback. ``EarlyStopping`` and ``ModelCheckpoint`` read this epoch's value. A failure while
-    watching warns, and the last values are logged again.
+    callback. A failure while watching warns, and the last values are logged again.
 
     Example::
 
@@ -87,8 +90,7 @@ class AnomalyFilterCallback(Callback):
         layers: Glob patterns over module names; ``None`` means all that the method looks at.
         criteria: Thresholds of the method; ``None`` means ``AnomalyCriteria()``.
         max_clusters: Largest number of clusters tried for a filter, at least 2.
-        every_n_epochs: Probe in the first epoch that is watched and in those divisible by this
-            number; in between the last values are logged again.
+        every_n_epochs: Probe every so many epochs; in between the last values are logged again.
         action: `MaskFilters`, `StopTraining`, an `Action` of one's own, or a list of such.
         seed: Seed of the choice of samples, and of what the network draws in evaluation mode.
         strict: Whether a failure while watching ends the training.
@@ -96,9 +98,8 @@ class AnomalyFilterCallback(Callback):
         pca: ``"filter"``: principal components of each filter's own maps; ``"layer"``: common ones.
         batch_size: Number of samples in one forward pass.
         memory_budget: Bytes that feature maps may take beside the network's own; 1 GiB.
-        probe: Where samples come from: images [N, C, H, W], a data set, a dataloader or another
-            iterable of batches; ``"train"`` for training samples. ``None`` means
-            ``probe_dataloader()`` of the datamodule, or the first validation dataloader's data.
+        probe: Images [N, C, H, W], a data set, a dataloader, or ``"train"``. ``None`` means the
+            datamodule's ``probe_dataloader()``, or the first validation dataloader's data.
         prefix: Begins the name of every metric, and so tells several of these callbacks apart.
         print_summary: Whether to print a table at the end of the fit.
         pictures: What is drawn for the Trainer's loggers, or without one as PNG files: ``True``
@@ -111,9 +112,8 @@ class AnomalyFilterCallback(Callback):
         samples: The `Probe` while a fit runs.
 
     Raises:
-        TypeError: If an argument has the wrong type.
-        ValueError: If an argument is out of range; when a fit starts, if the probe cannot be had,
-            is too small, or does not go through the module.
+        TypeError, ValueError: If an argument cannot be right; when a fit starts, if the probe
+            cannot be had, is too small, or does not go through the module.
     """
 
     def __init__(
@@ -213,7 +213,7 @@ class AnomalyFilterCallback(Callback):
         self.report = None
         restored, self._restored_settings = self._restored_settings, None
         resumed = restored is not None
-        changed = changed_settings(restored or {}, self._settings(), acting=bool(self.actions))
+        changed = changed_settings(restored or {}, count_settings(self), acting=bool(self.actions))
         if changed:
             self.record = Record()
         if changed & SAMPLE_SETTINGS:
@@ -260,8 +260,12 @@ class AnomalyFilterCallback(Callback):
         for action in self.actions:
             action.start(self._fit, resumed=resumed)
         warn_about_early_readers(trainer, {self.prefix + name for name in self._metrics()})
-        if resumed and not changed:
-            self._probe_missed_epoch(trainer, pl_module, trainer.current_epoch - 1)
+        missed = trainer.current_epoch - 1
+        # A checkpoint written just before an epoch's end has its weights, but not its probe.
+        if resumed and not changed and self.record.lacks(missed, self.every_n_epochs):
+            self._probe_network(trainer, pl_module, missed)
+            # Lightning takes the next epoch for one that has begun already.
+            self.on_train_epoch_start(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Let actions do what they decided at the end of the epoch before."""
@@ -282,7 +286,9 @@ class AnomalyFilterCallback(Callback):
         if due and self.samples is not None:
             self._probe_network(trainer, pl_module, trainer.current_epoch)
         if self.history:
-            log_metrics(pl_module, self.prefix, self._metrics())
+            for name, value in self._metrics().items():
+                bar = name == NAME
+                pl_module.log(self.prefix + name, value, prog_bar=bar, sync_dist=True, batch_size=1)
         else:
             show_monitors(trainer, self.prefix, self._metrics())
         self.gallery.end_epoch(trainer, self.report, self.history)
@@ -314,7 +320,7 @@ class AnomalyFilterCallback(Callback):
         restored = self._restored_settings
         return {
             # Of the counts in the record: those of a checkpoint until a fit goes on from it.
-            "settings": self._settings() if restored is None else restored,
+            "settings": count_settings(self) if restored is None else restored,
             **self.record.state_dict(),
             "probe_indices": self.probe_indices,
             "dataset_size": self._dataset_size,
@@ -337,13 +343,6 @@ class AnomalyFilterCallback(Callback):
         """Refuse to go on with training where masks would be lost."""
         if trainer.state.fn == TrainerFn.FITTING:
             refuse_lost_masks(trainer, checkpoint)
-
-    def _settings(self) -> dict[str, Any]:
-        """Return what the counts depend on, as plain values."""
-        layers = None if self.layers is None else list(self.layers)
-        names = ("probe_size", "seed", "max_clusters", "pca", "votes")
-        settings = {name: getattr(self, name) for name in names}
-        return {**settings, "layers": layers, "criteria": asdict(self.criteria)}
 
     def _metrics(self) -> dict[str, float]:
         """Return what is logged at the end of an epoch."""
@@ -382,31 +381,22 @@ class AnomalyFilterCallback(Callback):
 
     def _detect(self, trainer: Trainer, pl_module: LightningModule) -> AnomalyReport:
         assert self.samples is not None
+        assert self._plan is not None
         forward = partial(evaluate, trainer, pl_module, step=self.probe_step)
         with probe_progress(trainer) as on_progress:
-            report = detect_anomaly_filters(
+            report = detect_as_planned(
                 pl_module,
                 self.samples.batches,
+                self._plan,
                 criteria=self.criteria,
                 max_clusters=self.max_clusters,
                 pca=self.pca,
                 votes=self.votes,
                 seed=self.seed,
                 forward=self.gallery.noting_predictions(forward),
-                masks=masks_of(self.actions),
-                plan=self._plan,
+                masks=next(filter(None, (action.masks for action in self.actions)), None),
                 on_progress=on_progress,
             )
         if not report.layers:  # a count of 0 would look like the best network there is
             raise RuntimeError(f"no layer can be judged: {report.skipped}")
         return report
-
-    def _probe_missed_epoch(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
-        """Probe for an epoch of which a checkpoint has all weights, but was written before its end.
-
-        Lightning goes on with the next epoch, and takes it for one that has begun already.
-        """
-        due = epoch >= 0 and epoch % self.every_n_epochs == 0
-        if due and all(entry["epoch"] != epoch for entry in self.history):
-            self._probe_network(trainer, pl_module, epoch)
-            self.on_train_epoch_start(trainer, pl_module)

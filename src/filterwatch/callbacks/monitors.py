@@ -1,15 +1,14 @@
-"""Logging for the loggers and for the callbacks that monitor a metric."""
+"""Callbacks that monitor a metric: those that read too early, and before there is a value."""
 
 from __future__ import annotations
 
 from collections.abc import Container, Mapping
 
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 
 from filterwatch._compat import callbacks_of, missing_setting
-from filterwatch.callbacks.record import NAME
 
 
 def warn_about_early_readers(trainer: Trainer, metrics: Container[str]) -> None:
@@ -38,15 +37,3 @@ def show_monitors(trainer: Trainer, prefix: str, metrics: Mapping[str, float]) -
     """Give monitors a stand-in for metrics, and keep it from loggers and the progress bar."""
     for name, value in metrics.items():
         trainer.callback_metrics[prefix + name] = torch.tensor(value)
-
-
-def log_metrics(pl_module: LightningModule, prefix: str, metrics: Mapping[str, float]) -> None:
-    """Log an epoch's metrics, the count to the progress bar too.
-
-    Args:
-        pl_module: The module to log through.
-        prefix: Begins their names.
-        metrics: Name to value, as `Record.metrics` returns them.
-    """
-    for name, value in metrics.items():
-        pl_module.log(prefix + name, value, prog_bar=name == NAME, sync_dist=True, batch_size=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_warn
@@ -55,6 +55,11 @@ class Record:
         self.seconds = self.seconds[: len(self.history)]
         self._n_before = len(self.history)
 
+    def lacks(self, epoch: int, every_n_epochs: int) -> bool:
+        """Return whether an epoch should have been probed and was not."""
+        due = epoch >= 0 and epoch % every_n_epochs == 0
+        return due and all(entry["epoch"] != epoch for entry in self.history)
+
     @property
     def seconds_in_fit(self) -> list[float]:
         """What each probe of this fit cost."""
@@ -92,6 +97,14 @@ class Record:
         self.history = list(state_dict.get("history", []))
         self.seconds = list(state_dict.get("seconds", [0.0] * len(self.history)))
         self.flagged = [(layer, channel) for layer, channel in state_dict.get("flagged", [])]
+
+
+def count_settings(callback: Any) -> dict[str, Any]:
+    """Return what the counts of an `AnomalyFilterCallback` depend on, as plain values."""
+    names = (*sorted(SAMPLE_SETTINGS), "max_clusters", "pca", "votes")
+    layers = None if callback.layers is None else list(callback.layers)
+    settings = {name: getattr(callback, name) for name in names}
+    return {**settings, "layers": layers, "criteria": asdict(callback.criteria)}
 
 
 def changed_settings(

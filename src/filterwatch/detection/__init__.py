@@ -3,7 +3,7 @@
 from filterwatch.detection.cluster import (
     Clusterings,
     calinski_harabasz,
-    cluster,
+    cluster_layers,
     cluster_points,
     compilation_note,
 )
@@ -17,6 +17,7 @@ from filterwatch.detection.detect import (
     check_detection,
     check_probe_size,
     detect_anomaly_filters,
+    detect_as_planned,
     plan_detection,
 )
 from filterwatch.detection.memory import Plan, Workspace
@@ -41,10 +42,11 @@ __all__ = [
     "check_criteria",
     "check_detection",
     "check_probe_size",
-    "cluster",
+    "cluster_layers",
     "cluster_points",
     "compilation_note",
     "detect_anomaly_filters",
+    "detect_as_planned",
     "flag_anomalies",
     "judge",
     "plan_detection",

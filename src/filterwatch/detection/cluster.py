@@ -165,7 +165,7 @@ def spread_out(values: Tensor, chosen: Tensor, fill: float) -> Tensor:
     return among_all
 
 
-def cluster(
+def cluster_layers(
     reduced: Mapping[str, Reduced],
     *,
     max_clusters: int = 14,

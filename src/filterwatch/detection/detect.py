@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from filterwatch._checks import check_choice, check_integer, check_patterns, check_seed
 from filterwatch.batches import count_samples, first_samples
-from filterwatch.detection.cluster import cluster
+from filterwatch.detection.cluster import cluster_layers
 from filterwatch.detection.criteria import AnomalyCriteria, check_criteria
 from filterwatch.detection.memory import FREE_SHARE, Plan, Workspace, plan_ranks
 from filterwatch.detection.reduce import PCA, ProgressCallback, Reduction
@@ -34,7 +34,6 @@ def detect_anomaly_filters(
     memory_budget: int = 2**30,
     forward: Forward | None = None,
     masks: Masks | None = None,
-    plan: Plan | None = None,
     on_progress: ProgressCallback | None = None,
 ) -> AnomalyReport:
     """Find the filters whose feature maps isolate a few samples in clusters of their own.
@@ -69,18 +68,15 @@ def detect_anomaly_filters(
         batch_size: Images per forward pass, where the probe is one tensor.
         memory_budget: Bytes that feature maps may take beside the model's own: three quarters for
             those kept between batches, the rest to work with. Where the maps of all layers take
-            more, the largest are kept as a truncated factorisation of 4 to 16 directions: their
+            more, the largest are kept as a truncated factorization of 4 to 16 directions: their
             points, and verdicts on them, are approximate, with few directions roughly so. A probe
             that goes through in one batch keeps no maps, whatever the budget.
-            What the maps become, points and labels and scores of factorisations, takes 30 to 90
+            What the maps become, points and labels and scores of factorizations, takes 30 to 90
             bytes for each filter and sample besides.
         forward: How a batch of an iterable goes through the model; called as ``forward(batch)``.
             Default: the batch's images, moved to the model's device.
         masks: Masks on the model's filters, as `mask_filters` returns them. Masked filters are
-            judged as they would be unmasked, the others as they are; see `capture_unmasked`.
-        plan: What `plan_detection` returned for the same model and probe, an iterable of batches
-            then: repeated calls find layers and plan memory once, and may share memory. ``layers``
-            and ``memory_budget`` are the plan's.
+            judged as they would be unmasked, the others as they are; see `observe`.
         on_progress: Called as ``on_progress(step, layer, done, total)`` while a layer's turn comes
             in one of the steps ``"feature maps"``, ``"principal components"`` and ``"clustering"``,
             with how much of the step is done by then, out of how much. Changes no result.
@@ -99,7 +95,7 @@ def detect_anomaly_filters(
     with preserved_random_state(seed):  # which iterating a DataLoader draws from
         batches, n_samples, few, in_one_batch = _looked_at(probe, batch_size)
     check_probe_size(n_samples, max_clusters, criteria)
-    plan = plan or plan_detection(
+    plan = plan_detection(
         model,
         few,
         n_samples,
@@ -109,6 +105,39 @@ def detect_anomaly_filters(
         memory_budget=memory_budget,
         in_one_batch=in_one_batch,
     )
+    return detect_as_planned(
+        model,
+        batches,
+        plan,
+        criteria=criteria,
+        max_clusters=max_clusters,
+        pca=pca,
+        votes=votes,
+        seed=seed,
+        forward=forward,
+        masks=masks,
+        on_progress=on_progress,
+    )
+
+
+def detect_as_planned(
+    model: nn.Module,
+    batches: Iterable[Any],
+    plan: Plan,
+    *,
+    criteria: AnomalyCriteria,
+    max_clusters: int = 14,
+    pca: PCA = "filter",
+    votes: int = 0,
+    seed: int = 0,
+    forward: Forward | None = None,
+    masks: Masks | None = None,
+    on_progress: ProgressCallback | None = None,
+) -> AnomalyReport:
+    """Take a probe through the stages; `detect_anomaly_filters` explains the arguments.
+
+    For probes that follow one another: layers are found and memory is planned once.
+    """
     reduction = Reduction(plan, pca=pca, on_progress=on_progress)
     observe(
         model,
@@ -120,7 +149,7 @@ def detect_anomaly_filters(
         seed=seed,
     )
     reduced, skipped = reduction.finish()
-    clusterings = cluster(reduced, max_clusters=max_clusters, on_progress=on_progress)
+    clusterings = cluster_layers(reduced, max_clusters=max_clusters, on_progress=on_progress)
     ballots = None
     if votes:
         ballots = vote(reduced, criteria=criteria, votes=votes, max_clusters=max_clusters)

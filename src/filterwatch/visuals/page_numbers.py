@@ -75,10 +75,11 @@ def _scores(report: AnomalyReport) -> Tensor:
         AnomalyCriteria(limit, None, criteria.ch_ratio, None),
         AnomalyCriteria(limit, None, None, criteria.activation_ratio),
     )
+    flags = [report.flags(alone) for alone in each_alone]
     scores = []
-    for layer in report.layers.values():
+    for name, layer in report.layers.items():
         relative = layer.ch_index / max(layer.mean_ch_index, 1e-300)
-        met = sum(layer.flags(alone, limit) for alone in each_alone)
+        met = sum(of_layers[name] for of_layers in flags)
         scores.append((relative / (1 + relative) + met).nan_to_num(nan=-torch.inf))
     return torch.cat(scores)
 
