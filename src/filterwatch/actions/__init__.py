@@ -23,8 +23,8 @@ else:
         __name__,
         action=["Action", "RunningFit"],
         state_of_actions=[
-            *("action_states", "checked_actions", "load_action_states"),
-            *("refuse_lost_masks"),
+            *("action_states", "checked_actions"),
+            *("load_action_states", "refuse_lost_masks"),
         ],
         candidates=["FlaggedFilter"],
         finished=["mask_filters"],

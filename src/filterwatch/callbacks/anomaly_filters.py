@@ -160,7 +160,6 @@ class AnomalyFilterCallback(Callback):
         self.pictures = pictures
         check_probe_size(probe_size, max_clusters, self.criteria)
         self.actions = checked_actions(action)
-
         self.report: AnomalyReport | None = None
         self.record = Record()
         self.probe_indices: list[int] | None = None
@@ -371,10 +370,9 @@ class AnomalyFilterCallback(Callback):
             self._failures.warn(layer, f"skips the layer {layer}: {reason}")
         self.report = report
         self.record.add(epoch, report, time.perf_counter() - started)
-        if self._fit is None or not self.actions:
-            return
         with self._failures.softly(f"act in epoch {epoch}"):
             for action in self.actions:
+                assert self._fit is not None
                 action.judge(self._fit, report, epoch)
             events = [event for action in self.actions for event in action.events(epoch)]
             send_text(trainer, f"{self.prefix}actions", events)
