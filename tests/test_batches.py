@@ -193,7 +193,7 @@ def test_logits_are_found_in_every_kind_with_names(kind: Any) -> None:
     output = kind(**parts())
     if isinstance(output, (tuple, list)) and not hasattr(output, "_fields"):
         output = type(output)([parts()["logits"], *output])  # which has the first word
-    found = find_logits(output)
+    found = find_logits(output, 5)
     assert found is not None
     assert torch.equal(found, parts()["logits"])
 
@@ -223,7 +223,7 @@ def test_a_tensor_is_a_batch_too() -> None:
     assert torch.equal(first_samples(IMAGES, 2), IMAGES[:2])
     assert torch.equal(join_samples(list(split_batch(IMAGES))), IMAGES)
     assert find_labels(IMAGES, 5) is None
-    assert find_logits(LABELS) is LABELS
+    assert find_logits(IMAGES.mean((2, 3)), 5) is not None
 
 
 @pytest.mark.parametrize(
@@ -239,6 +239,26 @@ def test_a_tensor_is_a_batch_too() -> None:
 )
 def test_what_is_no_label_is_not_taken_for_one(batch: Any) -> None:
     assert find_labels(batch, 5) is None
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        IMAGES,
+        LABELS,
+        {"scores": IMAGES.mean((2, 3))},  # may be anything
+        (IMAGES.mean((2, 3))[:4],),
+        {"logits": LABELS},
+    ],
+)
+def test_what_is_no_logits_is_not_taken_for_them(output: Any) -> None:
+    assert find_logits(output, 5) is None
+
+
+def test_maps_before_logits_are_passed_over() -> None:
+    logits = IMAGES.mean((2, 3))
+    assert find_logits((IMAGES, logits), 5) is logits
+    assert find_logits({"features": logits + 1, "out": (IMAGES, logits)}, 5) is logits
 
 
 @pytest.mark.parametrize("name", ["target_class", "fine_label", "y", "class_id"])

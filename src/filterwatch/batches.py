@@ -62,19 +62,18 @@ def find_labels(batch: object, n_samples: int) -> Tensor | None:
     return None
 
 
-def find_logits(output: object, n_samples: int | None = None) -> Tensor | None:
-    """Return the tensor that a module returned, or ``None`` if there is none.
+def find_logits(output: object, n_samples: int) -> Tensor | None:
+    """Return the logits [N, classes] in what a module returned, or ``None`` if there are none.
 
     Args:
-        output: A tensor, or a container: what has one of the usual names ("logits", "output", …)
-            in it, or is first in a tuple or list.
-        n_samples: Take floating-point tensors [n_samples, classes] alone, whatever their name.
+        output: A tensor, or a container: logits under one of the usual names ("logits", "output",
+            …), or the first ones in a tuple or list.
+        n_samples: N, the number of images.
     """
-    tensors = _tensors(output, _rank_in(_LOGIT_NAMES), unwanted_too=n_samples is not None)
-    if n_samples is None:
-        return next(tensors, None)
-    fits = (x for x in tensors if x.ndim == 2 and len(x) == n_samples and x.is_floating_point())
-    return next(fits, None)
+    for tensor in _tensors(output, _rank_in(_LOGIT_NAMES)):
+        if tensor.ndim == 2 and len(tensor) == n_samples and tensor.is_floating_point():
+            return tensor
+    return None
 
 
 def count_samples(batch: object) -> int:

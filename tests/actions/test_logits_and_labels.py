@@ -68,6 +68,7 @@ class Output(NamedTuple):
     "wrap",
     [
         lambda logits: (logits, logits.mean()),
+        lambda logits: (logits[:, :, None, None], logits),  # maps first
         lambda logits: [({"output": logits},), 3],
         lambda logits: {"features": logits[:, :2], "logits": logits},
         lambda logits: Output(logits[:, :2], logits),
@@ -89,13 +90,16 @@ def test_logits_are_found_in_what_a_module_returns(wrap: Any) -> None:
     [
         (
             lambda logits: {"scores": logits},
-            r"returned {'scores': torch.float32 tensor \[2, 4\]}, in which there is no tensor",
+            r"returned {'scores': torch.float32 tensor \[2, 4\]}, in which there are none",
         ),
-        (lambda logits: logits.mean(), r"returned torch.float32 tensor \[\], in which.*be \[\]"),
-        (lambda logits: "nothing", "returned str, in which there is no tensor"),
         (
-            lambda logits: (logits[:1], logits),
-            r"returned tuple\(torch.float32 tensor \[1, 4\], torch.*\), in which.*be \[1, 4\]",
+            lambda logits: logits.mean(),
+            r"returned torch.float32 tensor \[\], in which there are n",
+        ),
+        (lambda logits: "nothing", "returned str, in which there are none"),
+        (
+            lambda logits: (logits[:1], logits.mean()),
+            r"returned tuple\(torch.float32 tensor \[1, 4\], torch.*\), in which there are none",
         ),
         (lambda logits: logits[:, :3], "labels go from 0 to 3, and Returning tells 3 classes"),
     ],

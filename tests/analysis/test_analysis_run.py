@@ -79,7 +79,7 @@ def test_classes_that_are_not_the_folders_are_not_compared(folder: Path, tmp_pat
 
 class Nested(Tiny):
     def forward(self, images: Tensor) -> object:  # type: ignore[override]
-        return {"features": images, "heads": (super().forward(images), None)}
+        return {"features": images, "logits": (super().forward(images), None)}
 
 
 class Mapless(Tiny):

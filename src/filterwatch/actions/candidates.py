@@ -142,14 +142,11 @@ def cross_entropy(module: nn.Module, batch: Any) -> Tensor:
             f"{describe(batch)}. {_REMEDY}"
         )
     output = module(images)
-    logits = find_logits(output)
-    shape = None if logits is None else tuple(logits.shape)
-    if logits is None or logits.ndim != 2 or len(logits) != len(images):
+    logits = find_logits(output, len(images))
+    if logits is None:
         raise ValueError(
             f"verify=True needs logits [{len(images)}, classes] of {type(module).__name__}, and "
-            f"forward returned {describe(output)}, in which "
-            f"{'there is no tensor' if shape is None else f'the logits would be {list(shape)}'}. "
-            f"{_REMEDY}"
+            f"forward returned {describe(output)}, in which there are none. {_REMEDY}"
         )
     lowest, highest = int(labels.min()), int(labels.max())
     if lowest < 0 or highest >= logits.shape[1]:

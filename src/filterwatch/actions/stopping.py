@@ -86,8 +86,8 @@ class StopTraining(Action):
 
     def judge(self, fit: RunningFit, report: AnomalyReport, epoch: int) -> None:
         """Stop training on every process if there is a reason to."""
-        reason = self.reason_to_stop(fit.history)
-        if not fit.trainer.strategy.reduce_boolean_decision(reason is not None, all=False):
+        reason = fit.decide(lambda: self.reason_to_stop(fit.history))
+        if reason is None:
             return
         fit.trainer.should_stop = True
         if self.stopped_epoch is None:

@@ -10,7 +10,6 @@ from typing import Any, Literal
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
-from rich.console import Console
 from torch.optim import Optimizer
 
 from filterwatch._checks import check_flag, check_integer, check_text
@@ -42,7 +41,7 @@ from filterwatch.callbacks.record import (
     changed_settings,
     count_settings,
 )
-from filterwatch.callbacks.summary import summary_table
+from filterwatch.callbacks.summary import print_summary
 from filterwatch.detection import (
     AnomalyCriteria,
     AnomalyReport,
@@ -205,7 +204,7 @@ class AnomalyFilterCallback(Callback):
             )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Take the probe, and try the module on a sample or two of it."""
+        """Take the probe, and begin to watch."""
         self._started = time.perf_counter()
         # Neither a previous fit's epochs, nor those that a resumed one goes through again.
         self.record.start(trainer.current_epoch)
@@ -238,27 +237,7 @@ class AnomalyFilterCallback(Callback):
                 "unequal images", f"does not watch this fit; training goes on. {error}"
             )
             return
-        samples = self.samples
-        self.probe_indices, self._dataset_size = samples.indices, samples.dataset_size
-        self._plan = plan_detection(
-            pl_module,
-            samples.first_samples,
-            samples.n_samples,
-            layers=self.layers,
-            forward=tried_step(trainer, pl_module, self.probe_step),
-            seed=self.seed,
-            memory_budget=self.memory_budget,
-            in_one_batch=len(samples.batches) == 1,
-            workspace=Workspace(),  # kept until the fit ends
-        )
-        if self._plan.warning is not None:
-            self._failures.warn("memory", self._plan.warning)
-        names = self._plan.names
-        self.gallery.start(trainer, batches=samples.batches, indices=samples.indices, layers=names)
-        self._fit = running_fit(trainer, pl_module, self.probe_step, samples, self.history)
-        for action in self.actions:
-            action.start(self._fit, resumed=resumed)
-        warn_about_early_readers(trainer, {self.prefix + name for name in self._metrics()})
+        self._begin(trainer, pl_module, self.samples, resumed=resumed)
         missed = trainer.current_epoch - 1
         # A checkpoint written just before an epoch's end has its weights, but not its probe.
         if resumed and not changed and self.record.lacks(missed, self.every_n_epochs):
@@ -302,8 +281,7 @@ class AnomalyFilterCallback(Callback):
         """Print the summary, now that the progress bar is gone, and let go of the samples."""
         if self.print_summary and self.report is not None and trainer.is_global_zero:
             seconds = time.perf_counter() - self._started
-            summary = summary_table(self.record, self.report, self.samples, seconds)
-            Console().print(summary, *filter(None, (a.summary() for a in self.actions)), sep="\n")
+            print_summary(self.record, self.report, self.samples, seconds, self.actions)
         self.samples = self._plan = self._fit = None
 
     def on_exception(
@@ -343,6 +321,30 @@ class AnomalyFilterCallback(Callback):
         if trainer.state.fn == TrainerFn.FITTING:
             refuse_lost_masks(trainer, checkpoint)
 
+    def _begin(
+        self, trainer: Trainer, pl_module: LightningModule, samples: Probe, *, resumed: bool
+    ) -> None:
+        """Try the module on a sample or two, and begin to watch."""
+        self.probe_indices, self._dataset_size = samples.indices, samples.dataset_size
+        self._plan = plan_detection(
+            pl_module,
+            samples.first_samples,
+            samples.n_samples,
+            layers=self.layers,
+            forward=tried_step(trainer, pl_module, self.probe_step),
+            seed=self.seed,
+            memory_budget=self.memory_budget,
+            in_one_batch=len(samples.batches) == 1,
+            workspace=Workspace(),  # kept until the fit ends
+        )
+        if self._plan.warning is not None:
+            self._failures.warn("memory", self._plan.warning)
+        self.gallery.start(trainer, samples.batches, samples.indices, self._plan.names)
+        self._fit = running_fit(trainer, pl_module, self.probe_step, samples, self.history)
+        for action in self.actions:
+            action.start(self._fit, resumed=resumed)
+        warn_about_early_readers(trainer, {self.prefix + name for name in self._metrics()})
+
     def _metrics(self) -> dict[str, float]:
         """Return what is logged at the end of an epoch."""
         metrics = self.record.metrics(() if self._plan is None else self._plan.names)
@@ -370,9 +372,10 @@ class AnomalyFilterCallback(Callback):
             self._failures.warn(layer, f"skips the layer {layer}: {reason}")
         self.report = report
         self.record.add(epoch, report, time.perf_counter() - started)
+        if self._fit is None or not self.actions:
+            return
         with self._failures.softly(f"act in epoch {epoch}"):
             for action in self.actions:
-                assert self._fit is not None
                 action.judge(self._fit, report, epoch)
             events = [event for action in self.actions for event in action.events(epoch)]
             send_text(trainer, f"{self.prefix}actions", events)
@@ -392,7 +395,7 @@ class AnomalyFilterCallback(Callback):
                 votes=self.votes,
                 seed=self.seed,
                 forward=self.gallery.noting_predictions(forward),
-                masks=next(filter(None, (action.masks for action in self.actions)), None),
+                masks=next((a.masks for a in self.actions if a.masks is not None), None),
                 on_progress=on_progress,
             )
         if not report.layers:  # a count of 0 would look like the best network there is

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
 
 from filterwatch._compat import is_fast_dev_run, validation_loaders
+from filterwatch._failures import first_process_outcome
 from filterwatch.actions import RunningFit
 from filterwatch.batches import find_images, join_samples, split_batch
 from filterwatch.callbacks.evaluation import Step, evaluate, evaluation_stage
@@ -122,8 +123,10 @@ def take_probe(
             taken = _indexed(trainer, loader, source, size, batch_size, seed, indices, dataset_size)
         else:
             samples, collate = _stream(loader)
-            chosen = reservoir(samples, size, seed=seed, limit=_STREAM_FACTOR * size)
-            chosen = trainer.strategy.broadcast(chosen)
+            limit = _STREAM_FACTOR * size
+            chosen = first_process_outcome(
+                trainer, lambda: reservoir(samples, size, seed=seed, limit=limit)
+            )
             taken = Probe(*_batches_of(chosen, collate, batch_size), len(chosen), source)
     check_probe_size(taken.n_samples, max_clusters, criteria)
     return replace(taken, is_training_data=isinstance(probe, str))
@@ -169,10 +172,10 @@ def _indexed(
             "belong to different probes"
         )
         indices = None
-    if indices is None:
-        indices = choose_samples(pool, dataset_labels(dataset), size, seed)
     # Processes choose alike, unless a sampler of the user's shards the data by itself.
-    indices = trainer.strategy.broadcast(indices)
+    indices = first_process_outcome(
+        trainer, lambda: indices or choose_samples(pool, dataset_labels(dataset), size, seed)
+    )
     batches = _batches_of(Subset(dataset, indices), loader.collate_fn, batch_size)
     return Probe(*batches, len(indices), source, indices, len(dataset))
 

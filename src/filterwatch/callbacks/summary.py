@@ -3,16 +3,33 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
+from rich.console import Console
 from rich.table import Table
 
+from filterwatch.actions import Action
 from filterwatch.callbacks.probe import Probe
 from filterwatch.callbacks.record import Record
 from filterwatch.detection import AnomalyReport
 
 _SHOWN_SAMPLES = 8
+
+
+def print_summary(
+    record: Record,
+    report: AnomalyReport,
+    samples: Probe | None,
+    fit_seconds: float,
+    actions: Iterable[Action],
+) -> None:
+    """Print what a fit's probes found, and what the actions say; see `summary_table`."""
+    console = Console()
+    console.print(summary_table(record, report, samples, fit_seconds))
+    for action in actions:
+        if (summary := action.summary()) is not None:
+            console.print(summary)
 
 
 def summary_table(

@@ -106,7 +106,7 @@ class Gallery:
         self._has_layout = False
 
     def start(
-        self, trainer: Trainer, *, batches: list[Any], indices: list[int] | None, layers: list[str]
+        self, trainer: Trainer, batches: list[Any], indices: list[int] | None, layers: list[str]
     ) -> None:
         """Begin a fit; batches and indices are as in `Thumbnails`, layers are the watched ones."""
         self._thumbnails = self._report = self._drawn_epoch = None
@@ -114,8 +114,10 @@ class Gallery:
             return
         self.layers = layers
         self.curves.keep_before(trainer.current_epoch)
-        self._thumbnails = Thumbnails.of(trainer, batches, indices)
         self._has_layout = False
+        # Images that only `probe_step` finds are not there to be drawn.
+        with self._failures.softly("draw", "no pictures are drawn"):
+            self._thumbnails = Thumbnails.of(trainer, batches, indices)
 
     def noting_predictions(self, forward: Callable[[Any], object]) -> Callable[[Any], object]:
         """Return a forward pass of the probe that also notes what the network predicts."""

@@ -66,7 +66,7 @@ class Thumbnails:
             self._in_unit_range[at] = all(low >= 0 and high <= 1 for low, high in ranges)
         image = _shrunk(images[sample - self._starts[at]])
         if not self._in_unit_range[at]:  # else it was never normalised
-            image = _denormalised(image, self.mean, self.std)
+            image = _denormalized(image, self.mean, self.std)
         if len(image) != 3:
             image = image.mean(0, keepdim=True).expand(3, -1, -1)
         levels = image.nan_to_num().clamp(0, 1).mul(255).round().byte()
@@ -111,27 +111,29 @@ class Thumbnails:
         noted: dict[int, Tensor] = {}
         places = {id(batch): place for place, batch in enumerate(self.batches)}
 
-        def observed(batch: Any) -> object:
+        def forward_and_note(batch: Any) -> object:
             outputs = forward(batch)
-            place, logits = places.get(id(batch)), find_logits(outputs)
-            if place is not None and logits is not None and self._are_logits(logits, place):
+            place = places.get(id(batch))
+            if place is not None and (logits := self._logits(outputs, place)) is not None:
                 noted[place] = logits.argmax(1)
             if len(noted) == len(places):
                 self.predictions = torch.cat([noted[at].cpu() for at in range(len(noted))])
             return outputs
 
         self.predictions = None
-        return observed
+        return forward_and_note
 
-    def _are_logits(self, outputs: Tensor, place: int) -> bool:
-        size = self._starts[place + 1] - self._starts[place]
-        if outputs.ndim != 2 or len(outputs) != size:
-            return False
-        if self.class_names is not None:
-            return outputs.shape[1] == len(self.class_names)
+    def _logits(self, outputs: object, place: int) -> Tensor | None:
+        """Return the logits in what a batch gave, if they go with what is known of classes."""
+        logits = find_logits(outputs, self._starts[place + 1] - self._starts[place])
         labels = self._labels[place]
+        if logits is None:
+            return None
+        if self.class_names is not None:
+            return logits if logits.shape[1] == len(self.class_names) else None
         # Without either, any vector of features would pass for logits.
-        return labels is not None and int(labels.max()) < outputs.shape[1] > 1
+        fits = labels is not None and int(labels.max()) < logits.shape[1] > 1
+        return logits if fits else None
 
     def _class(self, number: int) -> str:
         known = self.class_names is not None and 0 <= number < len(self.class_names)
@@ -148,10 +150,10 @@ def _shrunk(image: Tensor) -> Tensor:
     return F.interpolate(image[None], size, mode="area")[0]
 
 
-def _denormalised(
+def _denormalized(
     image: Tensor, mean: Sequence[float] | None, std: Sequence[float] | None
 ) -> Tensor:
-    """Undo an image's normalisation where it is known; else let it span the whole range."""
+    """Undo an image's normalization where it is known; else let it span the whole range."""
     if mean is not None and std is not None and len(mean) == len(std) == len(image):
         scale, offset = (torch.tensor(values).view(-1, 1, 1) for values in (std, mean))
         return image * scale + offset
