@@ -108,7 +108,6 @@ class AnomalyFilterCallback(Callback):
         report: The newest `AnomalyReport`; points and labels are in the first process's alone.
         record: What all probes found and cost; ``history`` is its list of counts.
         probe_indices: The probe's samples as indices of their data set, ``None`` for a stream.
-        samples: The `Probe` while a fit runs.
 
     Raises:
         TypeError, ValueError: If an argument cannot be right; when a fit starts, if the probe
@@ -206,7 +205,6 @@ class AnomalyFilterCallback(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the probe, and begin to watch."""
         self._started = time.perf_counter()
-        # Neither a previous fit's epochs, nor those that a resumed one goes through again.
         self.record.start(trainer.current_epoch)
         self.report = None
         restored, self._restored_settings = self._restored_settings, None
@@ -239,7 +237,6 @@ class AnomalyFilterCallback(Callback):
             return
         self._begin(trainer, pl_module, self.samples, resumed=resumed)
         missed = trainer.current_epoch - 1
-        # A checkpoint written just before an epoch's end has its weights, but not its probe.
         if resumed and not changed and self.record.lacks(missed, self.every_n_epochs):
             self._probe_network(trainer, pl_module, missed)
             # Lightning takes the next epoch for one that has begun already.

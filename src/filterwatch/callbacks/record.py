@@ -50,13 +50,19 @@ class Record:
         self.flagged = [(anomaly.layer, anomaly.channel) for anomaly in report.anomalies]
 
     def start(self, epoch: int) -> None:
-        """Begin a fit at an epoch: forget its probe and later ones."""
+        """Begin a fit at an epoch: forget its probe and later ones.
+
+        They are a previous fit's, or of epochs that a resumed fit goes through again.
+        """
         self.history = [entry for entry in self.history if entry["epoch"] < epoch]
         self.seconds = self.seconds[: len(self.history)]
         self._n_before = len(self.history)
 
     def lacks(self, epoch: int, every_n_epochs: int) -> bool:
-        """Return whether an epoch should have been probed and was not."""
+        """Return whether an epoch should have been probed and was not.
+
+        A checkpoint written just before an epoch's end has its weights, but not its probe.
+        """
         due = epoch >= 0 and epoch % every_n_epochs == 0
         return due and all(entry["epoch"] != epoch for entry in self.history)
 
