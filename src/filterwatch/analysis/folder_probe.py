@@ -70,7 +70,7 @@ def sample_probe(
 
     Args:
         directory: The folder. Its subfolders are classes, numbered by sorted name; without
-            subfolders all images are taken as one unlabelled class.
+            subfolders all images are taken as one unlabeled class.
         size: How many images; a folder with fewer is taken whole.
         seed: Seed of the choice.
         in_channels: 3, or 1 to read the images in gray.

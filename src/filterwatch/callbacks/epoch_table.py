@@ -44,7 +44,7 @@ class EpochTable(Callback):
         self._print_epoch(trainer)
 
     def _print_epoch(self, trainer: Trainer) -> None:
-        # Every rank reads the metrics, because reading may synchronise; one of them prints.
+        # Every rank reads the metrics, because reading may synchronize; one of them prints.
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         if not trainer.is_global_zero:
             return

@@ -50,7 +50,7 @@ class DigitsDataModule(ImageDataModule):
         if split == "val":
             return None
         digits = load_digits()
-        # 17 grey levels, from 0 to 16, over the range of a byte.
+        # 17 gray levels, from 0 to 16, over the range of a byte.
         pixels = torch.from_numpy(np.rint(digits.images * (255 / 16)).astype(np.uint8))
         labels = torch.from_numpy(digits.target.astype(np.int64))
         sizes = [_TEST_SIZE, len(labels) - _TEST_SIZE]

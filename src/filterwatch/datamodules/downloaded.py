@@ -54,7 +54,7 @@ class DownloadedDataModule(ImageDataModule):
         if split == "val":
             return None
         dataset = self._open(train=split == "train", download=False)
-        pixels = torch.as_tensor(dataset.data)  # [N, H, W], or with colours [N, H, W, C]
+        pixels = torch.as_tensor(dataset.data)  # [N, H, W], or with colors [N, H, W, C]
         pixels = pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous()
         labels = torch.as_tensor(dataset.targets, dtype=torch.int64)
         return LabelledImages(MemoryImages(pixels), labels)
@@ -79,7 +79,7 @@ class DownloadedDataModule(ImageDataModule):
 
 
 class CIFAR10DataModule(DownloadedDataModule):
-    """CIFAR-10: 32x32 colour photographs of 10 classes, 50,000 for training and 10,000 for test.
+    """CIFAR-10: 32x32 color photographs of 10 classes, 50,000 for training and 10,000 for test.
 
     By default 44,000 images are trained on, 5,000 are for validation and 1,000 are the probe.
 
@@ -106,7 +106,7 @@ class CIFAR100DataModule(CIFAR10DataModule):
 
 
 class FashionMNISTDataModule(DownloadedDataModule):
-    """Fashion-MNIST: 28x28 grey pictures of 10 kinds of clothes, 60,000 and 10,000 for test.
+    """Fashion-MNIST: 28x28 gray pictures of 10 kinds of clothes, 60,000 and 10,000 for test.
 
     By default 53,000 images are trained on, 6,000 are for validation and 1,000 are the probe.
 

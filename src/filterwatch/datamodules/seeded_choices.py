@@ -1,4 +1,4 @@
-"""Seeded choices over labelled samples: splits, balanced subsets, label noise.
+"""Seeded choices over labeled samples: splits, balanced subsets, label noise.
 
 Pure functions of labels and a generator. Each orders or changes *all* samples and then takes a
 prefix, so that a larger subset contains the smaller one, and more noise contains less of it.

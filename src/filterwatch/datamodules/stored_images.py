@@ -23,7 +23,7 @@ _MANY = 2000  # files to show a progress bar for: some seconds on a few cores
 
 
 class ImageSource(Protocol):
-    """Images by row number, as stored: uint8, neither resized to a network nor normalised."""
+    """Images by row number, as stored: uint8, neither resized to a network nor normalized."""
 
     def __len__(self) -> int:
         """Return how many images there are."""

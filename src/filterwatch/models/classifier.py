@@ -71,7 +71,7 @@ class ImageClassifier(LightningModule):
             self.add_module(f"{stage}_accuracy", accuracy)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits ``[N, num_classes]`` of images ``[N, C, H, W]``, normalised before."""
+        """Return the logits ``[N, num_classes]`` of images ``[N, C, H, W]``, normalized before."""
         if self.image_shape is not None and images.shape[1:] != self.image_shape:
             raise ValueError(
                 f"{type(self.network).__name__} was built for images [channels, height, width] = "
