@@ -19,6 +19,9 @@ class EpochTable(Callback):
     Args:
         metrics: Names of the columns, in order; a metric without a value prints as "-". By default
             those that ``ImageClassifier`` and ``AnomalyFilterCallback`` log.
+
+    Raises:
+        ValueError: If no metric is named.
     """
 
     def __init__(self, metrics: Sequence[str] = _USUAL) -> None:

@@ -26,7 +26,7 @@ class DigitsDataModule(ImageDataModule):
         image_size: See :class:`ImageDataModule`, as for the others; None keeps 8x8.
         val_size: None takes 150.
         probe_size: None takes 300.
-        **options: The other arguments of :class:`ImageDataModule`.
+        **options: The other arguments of :class:`ImageDataModule`, which raises as it does.
     """
 
     class_names = tuple("0123456789")

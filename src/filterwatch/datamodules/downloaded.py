@@ -32,6 +32,9 @@ class DownloadedDataModule(ImageDataModule):
     Args:
         root: Folder to download to and read from.
         **options: Arguments of :class:`ImageDataModule`.
+
+    Raises:
+        TypeError, ValueError: As :class:`ImageDataModule`; also if ``root`` is a file.
     """
 
     dataset_class: ClassVar[Any]  # of torchvision
@@ -46,11 +49,11 @@ class DownloadedDataModule(ImageDataModule):
         self.archive_folder = Path(self.root, self._archive_folder)
 
     def prepare_data(self) -> None:
-        """Download and unpack what is missing."""
+        """Download and unpack what is missing; ``RuntimeError`` with a remedy if that fails."""
         self._open(train=True, download=True)
 
     def load_split(self, split: Split) -> LabelledImages | None:
-        """Read the images of ``split``."""
+        """Read the images of ``split``; ``RuntimeError`` if they are missing or damaged."""
         if split == "val":
             return None
         dataset = self._open(train=split == "train", download=False)

@@ -64,7 +64,11 @@ class FileImages:
         return len(self.paths)
 
     def read(self, rows: Tensor) -> Tensor:
-        """Return the images of ``rows``; ``ValueError`` if one is unreadable or of another size."""
+        """Return the images of ``rows`` (int64 ``[B]``), uint8 ``[B, C, H, W]``.
+
+        Raises:
+            ValueError: If a file cannot be decoded, or the files differ in size.
+        """
         images = [self.decode(row) for row in rows.tolist()]
         shape = images[0].shape
         for row, image in zip(rows.tolist(), images, strict=True):
@@ -107,6 +111,9 @@ def open_images(
         paths: At least one file.
         size: Side in pixels that the network takes; None keeps the files' own, common size.
         grayscale: Whether to decode to one channel instead of three.
+
+    Raises:
+        ValueError: If a file cannot be decoded, or ``size`` is None and the files differ in size.
     """
     as_stored, resized = FileImages(paths, None, grayscale), FileImages(paths, size, grayscale)
     channels, height, width = as_stored.decode(0).shape
