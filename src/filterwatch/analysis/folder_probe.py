@@ -81,7 +81,7 @@ def sample_probe(
         std: Standard deviation of each channel. Default: ImageNet's.
 
     Raises:
-        InputError: If the folder cannot be used, or see `choose_statistics`.
+        InputError: If the folder cannot be used; also see `choose_statistics`.
     """
     directory = Path(directory)
     if not directory.is_dir():
@@ -136,7 +136,7 @@ def sample_probes(
     as `choose_statistics` says.
 
     Raises:
-        InputError: If the models take images of different shapes, or see `sample_probe`.
+        InputError: If the models take images of different shapes; also see `sample_probe`.
     """
     first = models[0]
     shape = (first.in_channels, first.fixed_image_size)

@@ -23,10 +23,13 @@ class DigitsDataModule(ImageDataModule):
     Repository, 1998.
 
     Args:
-        image_size: See :class:`ImageDataModule`, as for the others; None keeps 8x8.
+        image_size: See :class:`ImageDataModule`; None keeps 8x8.
         val_size: None takes 150.
         probe_size: None takes 300.
-        **options: The other arguments of :class:`ImageDataModule`, which raises as it does.
+        **options: The other arguments of :class:`ImageDataModule`.
+
+    Raises:
+        TypeError, ValueError: As :class:`ImageDataModule`.
     """
 
     class_names = tuple("0123456789")

@@ -44,9 +44,11 @@ class ImageDataModule(LightningDataModule, ABC):
     Official test and validation splits are test and validation and nothing else. The *probe*, the
     fixed images whose feature maps are clustered to watch the filters, and validation where the
     data set has none, are split off the training images, stratified by class. So nothing that
-    selects a model, a stopping epoch or a filter ever sees a test image. To provoke overfitting,
-    ``train_size`` and ``label_noise`` act on what then remains for training;
-    ``train_dataset.is_mislabelled`` says which samples carry a wrong label.
+    selects a model, a stopping epoch or a filter ever sees a test image. The paper's experiment 2
+    (section 4.2) needs a probe of training images: ``probe="train"`` of `AnomalyFilterCallback`.
+
+    To provoke overfitting, ``train_size`` and ``label_noise`` act on what then remains for
+    training; ``train_dataset.is_mislabelled`` says which samples carry a wrong label.
 
     The division, the subset, the noise, the order of epoch e and its augmentation depend on
     ``seed`` and e alone: neither on global random state, which loading never draws from, nor on the
@@ -220,7 +222,7 @@ class ImageDataModule(LightningDataModule, ABC):
         return f"{type(self).__name__} has no {split} images"
 
     def _dataset(self, name: str) -> ImageDataset:
-        """Return a data set that :meth:`setup` made."""
+        """Return a data set that :meth:`setup` made; ``RuntimeError`` if there is none."""
         if name not in self._datasets:
             raise RuntimeError(
                 f"The {name} images are not loaded yet: call prepare_data() and setup() first"

@@ -176,7 +176,7 @@ def cluster_layers(
     Args:
         reduced: Layer name to its points, as `Reduction` returns them.
         max_clusters: Largest number of clusters.
-        on_progress: Called while a layer's turn comes; see `detect_anomaly_filters`.
+        on_progress: Called with the layer being clustered; see `detect_anomaly_filters`.
     """
     if not reduced:
         return {}

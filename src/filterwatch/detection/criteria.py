@@ -87,7 +87,7 @@ class AnomalyCriteria:
         return cls(*_TABLE_1[experiment])
 
     def small_cluster_limit(self, n_samples: int) -> int:
-        """Return lambda as a number of samples of the probe's: the largest size of a small cluster.
+        """Return lambda as a number of samples: the largest size of a small cluster.
 
         Raises:
             ValueError: If every cluster of such a probe would count as small.

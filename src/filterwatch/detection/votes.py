@@ -1,8 +1,8 @@
 """Verdicts by vote: which filters are anomalous on most random parts of the probe.
 
-A verdict of one clustering hangs on a few samples: on another 80 % of the same probe most flagged
-filters are others. The share of random quarters of the probe on which a filter is flagged is
-steadier, and a majority of them a verdict that lasts.
+The verdict of one clustering depends on a few samples: on another 80 % of the same probe most
+flagged filters are different ones. The share of random quarters of the probe on which a filter is
+flagged is steadier, and a majority of them a verdict that lasts.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Votes(NamedTuple):
 
     Attributes:
         share: float64 [C].
-        isolated: bool [C, N]: which samples lie in a small cluster on most ballots that hold them.
+        isolated: bool [C, N], which samples lie in a small cluster on most ballots that hold them.
     """
 
     share: dict[str, Tensor]

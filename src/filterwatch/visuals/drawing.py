@@ -98,7 +98,7 @@ def shortened(text: str, length: int) -> str:
 
 
 class Grid(NamedTuple):
-    """Where images stand in a figure, in inches from its left and its upper edge."""
+    """Where images are in a figure, in inches from its left and its upper edge."""
 
     left: float
     top: float

@@ -1,4 +1,4 @@
-"""Gaussian mixtures of every number of clusters, fitted by expectation maximization.
+"""Gaussian mixtures of every K, by expectation maximization (paper, equations 1 to 3).
 
 Points are read in blocks whose densities fit the first-level cache, so that one pass over them does
 both the E-step and the M-step; the exponential is written out, so that the compiler can vectorize

@@ -307,7 +307,7 @@ def start_directions(width: int, size: int) -> Tensor:
 
 
 def least_variance(dtype: torch.dtype, n_values: int) -> float:
-    """Return the sum of squares up to which so many values only round around a constant."""
+    """Return the sum of squares up to which so many values are constant but for rounding."""
     return 1e3 * n_values * torch.finfo(dtype).eps ** 2
 
 
