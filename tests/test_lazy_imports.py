@@ -1,4 +1,4 @@
-"""What is loaded when: the command's help is quick, and the detection needs no Lightning."""
+"""What is loaded when, and that every name is there: nothing is loaded before it is used."""
 
 from __future__ import annotations
 
@@ -6,12 +6,34 @@ import resource
 import subprocess
 import sys
 from operator import attrgetter
+from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import filterwatch
+from filterwatch import actions, datamodules, models, visuals
 
 HEAVY = ("torch", "lightning", "sklearn", "torchvision", "matplotlib", "numba", "scipy", "PIL")
+
+FACES = [actions, datamodules, models, visuals]
+LOADED_BY_A_FACE = {
+    "lightning", "matplotlib", "PIL", "rich", "sklearn", "torch", "torchmetrics", "torchvision"
+}  # fmt: skip
+# A package of that name without the code of its own, which may import more.
+BARE = f"""
+import sys, types
+sys.modules["filterwatch"] = types.ModuleType("filterwatch")
+sys.modules["filterwatch"].__path__ = [{str(Path(filterwatch.__file__).parent)!r}]
+"""
+
+
+def loaded_by(code: str) -> set[str]:
+    """Return which large packages a fresh interpreter has loaded after some code, ours left out."""
+    script = f"{BARE}\n{code}\nprint(*({LOADED_BY_A_FACE!r} & sys.modules.keys()))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
 
 
 def loaded_after(statement: str) -> set[str]:
@@ -52,6 +74,45 @@ def test_every_public_name_is_found_listed_and_kept() -> None:
     assert filterwatch.__version__.startswith("0.")
     with pytest.raises(AttributeError, match="'filterwatch' has no attribute 'NoSuchName'"):
         attrgetter("NoSuchName")(filterwatch)
+
+
+@pytest.mark.parametrize("package", FACES)
+def test_every_name_of_a_face_is_there(package: ModuleType) -> None:
+    for name in package.__all__:
+        assert name in dir(package)
+        assert getattr(package, name) is not None
+        if package is visuals:
+            assert getattr(package, name).__name__ == name
+    assert len(package.__all__) == len(set(package.__all__))
+
+
+@pytest.mark.parametrize("package", FACES)
+def test_a_name_that_a_face_does_not_have_is_the_usual_error(package: ModuleType) -> None:
+    with pytest.raises(AttributeError, match=rf"'{package.__name__}' has no attribute 'Nothing'"):
+        _ = package.Nothing
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import filterwatch.actions, filterwatch.visuals",
+        "import filterwatch.datamodules, filterwatch.models",
+        "from filterwatch import datamodules; dir(datamodules)",
+    ],
+)
+def test_a_face_loads_nothing(code: str) -> None:
+    assert loaded_by(code) == set()
+
+
+def test_seeded_choices_load_torch_alone() -> None:
+    code = "from filterwatch.datamodules import Stream, seeded_generator, stratified_split"
+    assert loaded_by(code) == {"torch"}
+
+
+def test_networks_and_preprocessing_load_neither_lightning_nor_scikit_learn() -> None:
+    code = "from filterwatch.models import NETWORKS; from filterwatch.datamodules import resize"
+    heavy = {"lightning", "matplotlib", "sklearn", "torchmetrics", "torchvision"}
+    assert loaded_by(code) & heavy == {"torchvision"}
 
 
 def test_help_takes_less_than_a_third_of_a_second() -> None:

@@ -75,7 +75,7 @@ def scalar_step(trainer: Trainer) -> int:
     """Return the step that metrics of the running epoch's end are logged with.
 
     Call it in every process, in ``on_train_epoch_end``: a metric named "step" sets the step of all
-    others, and reading it may synchronise processes.
+    others, and reading it may synchronize processes.
     """
     logged = trainer.callback_metrics.get("step")
     if logged is not None:

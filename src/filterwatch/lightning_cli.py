@@ -13,6 +13,7 @@ from lightning.pytorch.cli import (
 
 import filterwatch
 from filterwatch import datamodules, models
+from filterwatch._compat import callbacks_of
 from filterwatch.actions import Action, checked_actions
 from filterwatch.callbacks import AnomalyFilterCallback
 
@@ -65,11 +66,7 @@ class FilterwatchCLI(LightningCLI):
         trainer = super().instantiate_trainer(**options)
         action = self._get(self.config_init, "action")
         if action is not None:
-            watching = [
-                callback
-                for callback in trainer.callbacks  # type: ignore[attr-defined]
-                if isinstance(callback, AnomalyFilterCallback)
-            ]
+            watching = [c for c in callbacks_of(trainer) if isinstance(c, AnomalyFilterCallback)]
             if len(watching) != 1:
                 raise ValueError(
                     f"action: trainer.callbacks has {len(watching)} AnomalyFilterCallback, and one "

@@ -6,7 +6,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from filterwatch.datamodules import seeded_generator
 from filterwatch.datamodules.preprocessing import (
     Preprocessing,
-    normalise,
+    normalize,
     random_crop_and_flip,
     resize,
 )
@@ -34,9 +34,9 @@ def test_resize_keeps_proportions_and_the_centre():
     assert resize(image, 10).shape == (1, 1, 10, 10)
 
 
-def test_normalised_pixels():
+def test_normalized_pixels():
     images = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1)
-    out = normalise(images, (0.5, 0.1, 0.0), (0.25, 0.2, 0.5))
+    out = normalize(images, (0.5, 0.1, 0.0), (0.25, 0.2, 0.5))
     torch.testing.assert_close(out.flatten(), torch.tensor([-2.0, 0.5, 2.0]))
 
 

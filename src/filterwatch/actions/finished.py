@@ -27,7 +27,7 @@ def mask_filters(
     images: Any = None,
     forward: Forward | None = None,
 ) -> FilterMasks:
-    """Silence convolution filters of a model in place, until the result is told to undo it.
+    """Silence convolution filters of a model in place, until the handle returned undoes it.
 
     Weights and bias of each filter become zero, and so do scale and shift of the normalization
     channels behind it, so that its maps are exactly zero (paper, section 4.3). Only parameters and

@@ -122,7 +122,7 @@ class FilterMasks(AbstractContextManager["FilterMasks"]):
         ]
 
     def load_state_dict(self, state: Sequence[dict[str, Any]]) -> list[Filter]:
-        """Take over masks that `state_dict` returned; return those that the model has no more."""
+        """Take over masks that `state_dict` returned; return those that the model no longer has."""
         lost, tensors = [], named_tensors(self.model)
         for entry in state:
             filter_ = (entry["layer"], entry["channel"])

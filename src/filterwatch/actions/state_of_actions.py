@@ -15,7 +15,12 @@ from filterwatch.actions.wiring import Filter
 
 
 def checked_actions(action: Action | Sequence[Action] | None) -> list[Action]:
-    """Return one action, several, or none as a list; raise if something else is among them."""
+    """Return one action, several, or none as a list.
+
+    Raises:
+        TypeError: If something else is among them.
+        ValueError: If two of them mask filters.
+    """
     actions = [] if action is None else [action] if isinstance(action, Action) else action
     if not isinstance(actions, Sequence) or not all(isinstance(a, Action) for a in actions):
         raise TypeError(
@@ -34,7 +39,7 @@ def action_states(actions: Sequence[Action]) -> dict[str, Any]:
 
 
 def load_action_states(actions: Sequence[Action], state_dict: Mapping[str, Any]) -> None:
-    """Give each state to the action of its class, masks to whichever masks; warn of the others."""
+    """Give each state to the action of its class, masks to the one that masks; warn of others."""
     free = list(actions)
     for place, entry in enumerate(state_dict.get("actions", [])):
         name, state = entry["name"], entry["state"]

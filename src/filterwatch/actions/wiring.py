@@ -79,7 +79,8 @@ class Wiring:
 def trace_wiring(model: nn.Module, batch: Any, *, forward: Forward | None = None) -> Wiring:
     """Find what every convolution filter of a model consists of, in one forward pass.
 
-    One or two samples are enough. The model comes back exactly as it went in.
+    The batch is images [B, C, H, W], or whatever ``forward`` takes; one or two samples are enough.
+    The model comes back exactly as it went in.
     """
     trace = _Trace(model)
     with undisturbed(model), observed(model, trace.record, trace.provenance):

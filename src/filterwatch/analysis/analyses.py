@@ -50,7 +50,7 @@ class Analysis:
 
     @property
     def accuracy(self) -> float | None:
-        """Share of the probe that is classified as labelled, where the two can be compared."""
+        """Share of the probe that is classified as labeled, where the two can be compared."""
         if self.predictions is None or self.images.labels is None or not self.labels_comparable:
             return None
         return float((self.predictions == self.images.labels).double().mean())

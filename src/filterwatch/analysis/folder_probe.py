@@ -70,7 +70,7 @@ def sample_probe(
 
     Args:
         directory: The folder. Its subfolders are classes, numbered by sorted name; without
-            subfolders all images are taken as one unlabelled class.
+            subfolders all images are taken as one unlabeled class.
         size: How many images; a folder with fewer is taken whole.
         seed: Seed of the choice.
         in_channels: 3, or 1 to read the images in gray.
@@ -81,7 +81,7 @@ def sample_probe(
         std: Standard deviation of each channel. Default: ImageNet's.
 
     Raises:
-        InputError: If the folder cannot be used, or see `choose_statistics`.
+        InputError: If the folder cannot be used; also see `choose_statistics`.
     """
     directory = Path(directory)
     if not directory.is_dir():
@@ -136,7 +136,7 @@ def sample_probes(
     as `choose_statistics` says.
 
     Raises:
-        InputError: If the models take images of different shapes, or see `sample_probe`.
+        InputError: If the models take images of different shapes; also see `sample_probe`.
     """
     first = models[0]
     shape = (first.in_channels, first.fixed_image_size)

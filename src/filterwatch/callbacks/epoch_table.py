@@ -19,6 +19,9 @@ class EpochTable(Callback):
     Args:
         metrics: Names of the columns, in order; a metric without a value prints as "-". By default
             those that ``ImageClassifier`` and ``AnomalyFilterCallback`` log.
+
+    Raises:
+        ValueError: If no metric is named.
     """
 
     def __init__(self, metrics: Sequence[str] = _USUAL) -> None:
@@ -44,7 +47,7 @@ class EpochTable(Callback):
         self._print_epoch(trainer)
 
     def _print_epoch(self, trainer: Trainer) -> None:
-        # Every rank reads the metrics, because reading may synchronise; one of them prints.
+        # Every rank reads the metrics, because reading may synchronize; one of them prints.
         values = {name: float(value) for name, value in trainer.callback_metrics.items()}
         if not trainer.is_global_zero:
             return

@@ -17,7 +17,7 @@ Step = Callable[[LightningModule, Any], Any]
 
 @contextmanager
 def evaluation_stage(trainer: Trainer) -> Iterator[None]:
-    """Let ``trainer.validating`` say so: a transfer hook may augment while ``trainer.training``."""
+    """Set ``trainer.validating``: a transfer hook may augment images while training."""
     stage = trainer.state.stage
     trainer.validating = True
     try:

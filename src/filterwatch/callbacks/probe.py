@@ -229,7 +229,7 @@ def _batches_of(samples: Any, collate: Any, batch_size: int) -> tuple[list[Any],
     """Return samples in batches on the CPU, and a batch of the first one or two.
 
     Samples that cannot be put together, because their labels differ in size for instance, are
-    batches of one each, and that is said.
+    batches of one each, with a warning.
 
     Args:
         samples: A map-style data set, or a list.

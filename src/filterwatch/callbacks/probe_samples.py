@@ -88,9 +88,9 @@ def sample_pool(loader: DataLoader[Any]) -> Sequence[int]:
 def dataset_labels(dataset: object) -> np.ndarray[Any, Any] | None:
     """Return the label of every sample [N], or ``None`` where they cannot be had without images.
 
-    Known are the attributes ``targets`` and ``labels``, the last tensor of a ``TensorDataset``, and
-    a ``Subset`` or ``ConcatDataset`` of such. Only classes count: real-valued targets and several
-    labels a sample give ``None``.
+    They are the attribute ``targets`` or ``labels``, the last tensor of a ``TensorDataset``, or
+    those of the parts of a ``Subset`` or ``ConcatDataset``. Only classes count: real-valued
+    targets and several labels a sample give ``None``.
     """
     if isinstance(dataset, Subset):
         labels = dataset_labels(dataset.dataset)

@@ -32,7 +32,9 @@ else:
         __name__,
         digits=["DigitsDataModule"],
         downloaded=[
-            *("CIFAR10DataModule", "CIFAR100DataModule", "DownloadedDataModule"),
+            "CIFAR10DataModule",
+            "CIFAR100DataModule",
+            "DownloadedDataModule",
             "FashionMNISTDataModule",
         ],
         image_datamodule=["ImageDataModule", "LabelledImages", "Split"],

@@ -23,10 +23,13 @@ class DigitsDataModule(ImageDataModule):
     Repository, 1998.
 
     Args:
-        image_size: See :class:`ImageDataModule`, as for the others; None keeps 8x8.
+        image_size: See :class:`ImageDataModule`; None keeps 8x8.
         val_size: None takes 150.
         probe_size: None takes 300.
         **options: The other arguments of :class:`ImageDataModule`.
+
+    Raises:
+        TypeError, ValueError: As :class:`ImageDataModule`.
     """
 
     class_names = tuple("0123456789")
@@ -50,7 +53,7 @@ class DigitsDataModule(ImageDataModule):
         if split == "val":
             return None
         digits = load_digits()
-        # 17 grey levels, from 0 to 16, over the range of a byte.
+        # 17 gray levels, from 0 to 16, over the range of a byte.
         pixels = torch.from_numpy(np.rint(digits.images * (255 / 16)).astype(np.uint8))
         labels = torch.from_numpy(digits.target.astype(np.int64))
         sizes = [_TEST_SIZE, len(labels) - _TEST_SIZE]

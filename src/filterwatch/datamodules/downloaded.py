@@ -32,6 +32,9 @@ class DownloadedDataModule(ImageDataModule):
     Args:
         root: Folder to download to and read from.
         **options: Arguments of :class:`ImageDataModule`.
+
+    Raises:
+        TypeError, ValueError: As :class:`ImageDataModule`; also if ``root`` is a file.
     """
 
     dataset_class: ClassVar[Any]  # of torchvision
@@ -46,15 +49,15 @@ class DownloadedDataModule(ImageDataModule):
         self.archive_folder = Path(self.root, self._archive_folder)
 
     def prepare_data(self) -> None:
-        """Download and unpack what is missing."""
+        """Download and unpack what is missing; ``RuntimeError`` with a remedy if that fails."""
         self._open(train=True, download=True)
 
     def load_split(self, split: Split) -> LabelledImages | None:
-        """Read the images of ``split``."""
+        """Read the images of ``split``; ``RuntimeError`` if they are missing or damaged."""
         if split == "val":
             return None
         dataset = self._open(train=split == "train", download=False)
-        pixels = torch.as_tensor(dataset.data)  # [N, H, W], or with colours [N, H, W, C]
+        pixels = torch.as_tensor(dataset.data)  # [N, H, W], or with colors [N, H, W, C]
         pixels = pixels[:, None] if pixels.ndim == 3 else pixels.permute(0, 3, 1, 2).contiguous()
         labels = torch.as_tensor(dataset.targets, dtype=torch.int64)
         return LabelledImages(MemoryImages(pixels), labels)
@@ -79,7 +82,7 @@ class DownloadedDataModule(ImageDataModule):
 
 
 class CIFAR10DataModule(DownloadedDataModule):
-    """CIFAR-10: 32x32 colour photographs of 10 classes, 50,000 for training and 10,000 for test.
+    """CIFAR-10: 32x32 color photographs of 10 classes, 50,000 for training and 10,000 for test.
 
     By default 44,000 images are trained on, 5,000 are for validation and 1,000 are the probe.
 
@@ -106,7 +109,7 @@ class CIFAR100DataModule(CIFAR10DataModule):
 
 
 class FashionMNISTDataModule(DownloadedDataModule):
-    """Fashion-MNIST: 28x28 grey pictures of 10 kinds of clothes, 60,000 and 10,000 for test.
+    """Fashion-MNIST: 28x28 gray pictures of 10 kinds of clothes, 60,000 and 10,000 for test.
 
     By default 53,000 images are trained on, 6,000 are for validation and 1,000 are the probe.
 

@@ -15,6 +15,7 @@ from filterwatch._checks import (
     check_fraction,
     check_integer,
     check_optional_integer,
+    check_seed,
 )
 from filterwatch.datamodules.image_dataset import DeferredDataLoader, EpochSampler, ImageDataset
 from filterwatch.datamodules.preprocessing import Preprocessing
@@ -43,9 +44,11 @@ class ImageDataModule(LightningDataModule, ABC):
     Official test and validation splits are test and validation and nothing else. The *probe*, the
     fixed images whose feature maps are clustered to watch the filters, and validation where the
     data set has none, are split off the training images, stratified by class. So nothing that
-    selects a model, a stopping epoch or a filter ever sees a test image. To provoke overfitting,
-    ``train_size`` and ``label_noise`` act on what then remains for training;
-    ``train_dataset.is_mislabelled`` says which samples carry a wrong label.
+    selects a model, a stopping epoch or a filter ever sees a test image. The paper's experiment 2
+    (section 4.2) needs a probe of training images: ``probe="train"`` of `AnomalyFilterCallback`.
+
+    To provoke overfitting, ``train_size`` and ``label_noise`` act on what then remains for
+    training; ``train_dataset.is_mislabelled`` says which samples carry a wrong label.
 
     The division, the subset, the noise, the order of epoch e and its augmentation depend on
     ``seed`` and e alone: neither on global random state, which loading never draws from, nor on the
@@ -66,7 +69,7 @@ class ImageDataModule(LightningDataModule, ABC):
         batch_size: Images a batch, in every loader.
         num_workers: Processes that prepare batches; 0, the training process alone, is fastest for
             small images kept in memory.
-        seed: Seed of everything random here, non-negative.
+        seed: Seed of everything random here, from 0 to 2**32 - 1.
         image_size: Side in pixels to resize images to by bicubic interpolation (the shorter side
             is scaled, the longer one cropped); None keeps the stored size.
         val_size: Images split off for validation where the data set has no validation split of its
@@ -78,6 +81,10 @@ class ImageDataModule(LightningDataModule, ABC):
         label_noise: Share of the training labels to replace by another class, in ``[0, 1)``.
         augment: Whether training images are shifted at random by up to an eighth of their side
             and, where the data set allows, mirrored.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range.
     """
 
     class_names: tuple[str, ...]
@@ -102,7 +109,7 @@ class ImageDataModule(LightningDataModule, ABC):
         super().__init__()
         check_integer("batch_size", batch_size, 1)
         check_integer("num_workers", num_workers, 0)
-        check_integer("seed", seed, 0)
+        check_seed(seed)
         check_optional_integer("image_size", image_size, 1, "the stored size")
         check_optional_integer("val_size", val_size, 1, "a tenth of the training images")
         check_optional_integer("probe_size", probe_size, 1, "1,000 or a fifth of the images")
@@ -159,6 +166,11 @@ class ImageDataModule(LightningDataModule, ABC):
 
         Args:
             stage: ``"test"`` for the test images, None for all, any other for all but those.
+
+        Raises:
+            RuntimeError: If there are no training images.
+            ValueError: If the sizes ask for more images than there are, or ``val_size`` is given
+                and the data set has validation images of its own.
         """
         if stage != "test" and "train" not in self._datasets:
             self._datasets.update(self._divide())
@@ -210,7 +222,7 @@ class ImageDataModule(LightningDataModule, ABC):
         return f"{type(self).__name__} has no {split} images"
 
     def _dataset(self, name: str) -> ImageDataset:
-        """Return a data set that :meth:`setup` made."""
+        """Return a data set that :meth:`setup` made; ``RuntimeError`` if there is none."""
         if name not in self._datasets:
             raise RuntimeError(
                 f"The {name} images are not loaded yet: call prepare_data() and setup() first"

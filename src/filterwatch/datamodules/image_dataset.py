@@ -1,4 +1,4 @@
-"""Labelled images as a data set that is read in batches, and the loaders of such batches."""
+"""Labeled images as a data set that is read in batches, and the loaders of such batches."""
 
 from collections.abc import Iterator, Sized
 from dataclasses import dataclass, replace
@@ -17,7 +17,7 @@ from filterwatch.datamodules.stored_images import ImageSource
 class ImageDataset(Dataset[tuple[Tensor, Tensor]]):
     """A selection of an image source, with labels, as the network sees it.
 
-    A DataLoader fetches whole batches (``__getitems__``): resizing and normalising cost one
+    A DataLoader fetches whole batches (``__getitems__``): resizing and normalizing cost one
     operation a batch. A sample is a pair of float32 ``[C, H, W]`` and an int64 scalar.
 
     Attributes:

@@ -35,7 +35,8 @@ class ImageFolderDataModule(ImageDataModule):
         **options: The other arguments of :class:`ImageDataModule`.
 
     Raises:
-        FileNotFoundError: ``root/train`` does not exist or has no class folders.
+        FileNotFoundError: If ``root/train`` does not exist or has no class folders.
+        TypeError, ValueError: If an argument has the wrong type or is out of range.
     """
 
     def __init__(
@@ -64,7 +65,12 @@ class ImageFolderDataModule(ImageDataModule):
         self.class_names = self._find_classes("train")
 
     def load_split(self, split: Split) -> LabelledImages | None:
-        """Read the images of ``split``, or None where there is no such folder."""
+        """Read the images of ``split``, or None where there is no such folder.
+
+        Raises:
+            FileNotFoundError: If the folder has no class folders, or no images in them.
+            ValueError: If it has classes that ``root/train`` has not, or `open_images` raises.
+        """
         folder = Path(self.root, split)
         if not folder.is_dir():
             return None

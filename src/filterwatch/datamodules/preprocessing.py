@@ -1,4 +1,4 @@
-"""From stored pixels to what a network sees: resizing, augmentation, normalisation, in batches."""
+"""From stored pixels to what a network sees: resizing, augmentation, normalization, in batches."""
 
 import math
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from filterwatch.datamodules.seeded_choices import Stream, seeded_generator
 def resize(images: Tensor, size: int) -> Tensor:
     """Bring images to ``size`` by ``size`` pixels by bicubic interpolation.
 
-    The shorter side is scaled and the longer one cropped around its centre: proportions stay.
+    The shorter side is scaled and the longer one cropped around its center: proportions stay.
     Images ``[..., C, H, W]`` stay in uint8, where bicubic overshoot is clamped.
     """
     if images.shape[-2:] == (size, size):
@@ -44,7 +44,7 @@ def random_crop_and_flip(images: Tensor, flip: bool, generator: torch.Generator)
     return torch.where(mirrored[:, None, None, None], cropped.flip(-1), cropped)
 
 
-def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
+def normalize(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -> Tensor:
     """Bring pixels, uint8 ``[B, C, H, W]``, to float32 by means and deviations as in [0, 1]."""
     offset = torch.tensor(mean).mul(255).view(-1, 1, 1)
     scale = torch.tensor(std).mul(255).view(-1, 1, 1)
@@ -52,7 +52,7 @@ def normalise(images: Tensor, mean: tuple[float, ...], std: tuple[float, ...]) -
 
 
 def imagenet_statistics(n_channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and deviation of ImageNet's 3 channels, or of its images in 1, grey."""
+    """Return mean and deviation of ImageNet's 3 channels, or of its images in 1, gray."""
     if n_channels == 1:
         return (0.449,), (0.226,)
     return (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -90,4 +90,4 @@ class Preprocessing:
         if self.augment:
             generator = seeded_generator(self.seed, Stream.AUGMENTATION, *indices.tolist())
             images = random_crop_and_flip(images, self.flip, generator)
-        return normalise(images, self.mean, self.std)
+        return normalize(images, self.mean, self.std)

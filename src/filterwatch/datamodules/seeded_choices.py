@@ -1,4 +1,4 @@
-"""Seeded choices over labelled samples: splits, balanced subsets, label noise.
+"""Seeded choices over labeled samples: splits, balanced subsets, label noise.
 
 Pure functions of labels and a generator. Each orders or changes *all* samples and then takes a
 prefix, so that a larger subset contains the smaller one, and more noise contains less of it.
@@ -48,6 +48,9 @@ def stratified_split(
 
     Returns:
         For each size, positions into ``labels``, int64 ``[size]``.
+
+    Raises:
+        ValueError: If a size is negative or the sizes do not add up to ``N``.
     """
     if min(sizes) < 0 or sum(sizes) != len(labels):
         raise ValueError(
@@ -66,6 +69,9 @@ def class_balanced_subset(labels: Tensor, size: int, generator: torch.Generator)
 
     Returns:
         Positions into ``labels``, int64 ``[size]``, with the classes interleaved.
+
+    Raises:
+        ValueError: If ``size`` is below 1 or above the number of samples.
     """
     if not 1 <= size <= len(labels):
         raise ValueError(f"size={size} must be between 1 and the {len(labels)} samples there are")
@@ -83,6 +89,9 @@ def add_label_noise(
         fraction: Share of the labels to change, in ``[0, 1)``.
         num_classes: How many classes there are, at least 2 where anything is to change.
         generator: Source of all randomness.
+
+    Raises:
+        ValueError: If ``fraction`` is out of range or there is no other class.
     """
     if not 0 <= fraction < 1:
         raise ValueError(f"fraction={fraction} must be at least 0 and below 1")

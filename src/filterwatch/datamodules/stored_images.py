@@ -23,7 +23,7 @@ _MANY = 2000  # files to show a progress bar for: some seconds on a few cores
 
 
 class ImageSource(Protocol):
-    """Images by row number, as stored: uint8, neither resized to a network nor normalised."""
+    """Images by row number, as stored: uint8, neither resized to a network nor normalized."""
 
     def __len__(self) -> int:
         """Return how many images there are."""
@@ -64,7 +64,11 @@ class FileImages:
         return len(self.paths)
 
     def read(self, rows: Tensor) -> Tensor:
-        """Return the images of ``rows``; ``ValueError`` if one is unreadable or of another size."""
+        """Return the images of ``rows`` (int64 ``[B]``), uint8 ``[B, C, H, W]``.
+
+        Raises:
+            ValueError: If a file cannot be decoded, or the files differ in size.
+        """
         images = [self.decode(row) for row in rows.tolist()]
         shape = images[0].shape
         for row, image in zip(rows.tolist(), images, strict=True):
@@ -107,6 +111,9 @@ def open_images(
         paths: At least one file.
         size: Side in pixels that the network takes; None keeps the files' own, common size.
         grayscale: Whether to decode to one channel instead of three.
+
+    Raises:
+        ValueError: If a file cannot be decoded, or ``size`` is None and the files differ in size.
     """
     as_stored, resized = FileImages(paths, None, grayscale), FileImages(paths, size, grayscale)
     channels, height, width = as_stored.decode(0).shape

@@ -57,8 +57,8 @@ def cluster_points(
     """Cluster each filter's points by Gaussian mixtures of 2 … ``max_clusters`` clusters.
 
     Each fit starts from k-means, which starts from the fit before, and runs expectation
-    maximisation; the clustering with the highest Calinski-Harabasz index is kept (paper, sections
-    3.1 to 3.3). Nothing is drawn at random. Points are standardised first, by one scale for both
+    maximization; the clustering with the highest Calinski-Harabasz index is kept (paper, sections
+    3.1 to 3.3). Nothing is drawn at random. Points are standardized first, by one scale for both
     coordinates, so that nothing depends on the activations' unit and rotations change nothing. The
     fits run compiled on the host, over torch's number of threads.
 
@@ -116,7 +116,7 @@ def calinski_harabasz(points: Tensor, labels: Tensor, n_clusters: int) -> Tensor
     """Return the Calinski-Harabasz index [P] of P clusterings (paper, equations 4 to 6).
 
     Empty clusters do not count: K in the equation is the number of clusters that hold a point.
-    Points that all lie on their cluster's centre get a large finite index, not infinity. It is NaN
+    Points that all lie on their cluster's center get a large finite index, not infinity. It is NaN
     where fewer than two clusters hold a point, or as many clusters as there are points.
 
     Args:
@@ -176,7 +176,7 @@ def cluster_layers(
     Args:
         reduced: Layer name to its points, as `Reduction` returns them.
         max_clusters: Largest number of clusters.
-        on_progress: Called while a layer's turn comes; see `detect_anomaly_filters`.
+        on_progress: Called with the layer being clustered; see `detect_anomaly_filters`.
     """
     if not reduced:
         return {}

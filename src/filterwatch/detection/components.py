@@ -37,7 +37,7 @@ def principal_components(samples: Tensor) -> tuple[Tensor, Tensor]:
     The sign of a component makes its coordinate of largest magnitude positive.
 
     Args:
-        samples: [P, N, D], float32 or float64. They are centred and rescaled in place.
+        samples: [P, N, D], float32 or float64. They are centered and rescaled in place.
 
     Returns:
         Points [P, N, 2], float64, and the sums of absolute values [P], float64, which are NaN or
@@ -49,7 +49,7 @@ def principal_components(samples: Tensor) -> tuple[Tensor, Tensor]:
     n_problems, n_samples, width = samples.shape
     magnitude = absolute_sums(samples)
     # Unit size first, so that no square leaves the range of the precision. One dimension after the
-    # other, which is vectorised; both at once is not.
+    # other, which is vectorized; both at once is not.
     largest = samples.amax(2).amax(1).maximum(-samples.amin(2).amin(1))
     samples.div_(largest.where(largest > 0, 1.0).view(-1, 1, 1))
     samples.sub_(samples.mean(1, keepdim=True))
@@ -112,7 +112,7 @@ def _improved(matrix: Tensor, block: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     image = matrix.mT @ (scores @ rotation)
     norm = torch.linalg.vector_norm(image, dim=1, keepdim=True)
     image = image / norm.where(norm > 0, 1.0)
-    # A Cholesky factor of the Gram matrix orthonormalises; the addend is for dependent columns.
+    # A Cholesky factor of the Gram matrix orthonormalizes; the addend is for dependent columns.
     gram = (image.mT @ image).double()
     gram.diagonal(dim1=1, dim2=2).add_(64 * torch.finfo(image.dtype).eps)
     factor = torch.linalg.cholesky(gram).to(image.dtype)
@@ -126,7 +126,7 @@ class TruncatedFactors:
     Each merge keeps the r leading right singular vectors of what is kept and what is new (an
     incremental singular value decomposition), so that memory for the basis does not grow with N.
     The mean is not removed: it takes one of the r directions and leaves with it when the scores are
-    centred.
+    centered.
 
     Args:
         basis_room: Where the basis is kept, [C, r, D].

@@ -81,13 +81,13 @@ class AnomalyCriteria:
 
     @classmethod
     def paper(cls, experiment: int) -> AnomalyCriteria:
-        """Return the thresholds of row 1, 2 or 3 of the paper's Table 1."""
+        """Return row 1, 2 or 3 of the paper's Table 1; ``ValueError`` if there is no such row."""
         if experiment not in _TABLE_1:
             raise ValueError(f"Table 1 has the rows 1, 2 and 3, got {experiment!r}")
         return cls(*_TABLE_1[experiment])
 
     def small_cluster_limit(self, n_samples: int) -> int:
-        """Return lambda as a number of samples of the probe's: the largest size of a small cluster.
+        """Return lambda as a number of samples: the largest size of a small cluster.
 
         Raises:
             ValueError: If every cluster of such a probe would count as small.
@@ -120,10 +120,11 @@ def small_clusters(cluster_sizes: Tensor, limit: int) -> Tensor:
 def mean_index(ch_index: Tensor, cluster_sizes: Tensor) -> Tensor:
     """Return the mean Calinski-Harabasz index of a layer, which criterion 2 compares with.
 
-    Left out are filters without an index (NaN), and those whose points coincide within their
-    clusters but for a millionth of the scatter (a filter that answers to a single sample, for
-    instance): their index is as large as rounding lets it be, and would leave no other filter of
-    the layer above the mean. Where every index is like that, their mean is returned.
+    Indices are [C], cluster sizes [C, K] with 0 where there is no cluster. Left out are filters
+    without an index (NaN), and those whose points coincide within their clusters but for a
+    millionth of the scatter (a filter that answers to a single sample, for instance): their index
+    is as large as rounding lets it be, and would leave no other filter of the layer above the mean.
+    Where every index is like that, their mean is returned.
     """
     clusters = (cluster_sizes > 0).sum(-1)
     # Equation 4, solved for the share of the scatter that lies within clusters.
@@ -149,6 +150,9 @@ def flag_anomalies(
         activation: Mean absolute activation of each filter, [C].
         limit: The largest size of a small cluster, in samples.
         criteria: The thresholds.
+
+    Returns:
+        bool [C].
     """
     defined = ~torch.isnan(ch_index)
     flagged = defined.clone()

@@ -1,8 +1,8 @@
 """Verdicts by vote: which filters are anomalous on most random parts of the probe.
 
-A verdict of one clustering hangs on a few samples: on another 80 % of the same probe most flagged
-filters are others. The share of random quarters of the probe on which a filter is flagged is
-steadier, and a majority of them a verdict that lasts.
+The verdict of one clustering depends on a few samples: on another 80 % of the same probe most
+flagged filters are different ones. The share of random quarters of the probe on which a filter is
+flagged is steadier, and a majority of them a verdict that lasts.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Votes(NamedTuple):
     """By layer: the share of ballots that flag each filter, and the samples that it isolates.
 
     Attributes:
-        share: [C].
-        isolated: [C, N]: which samples lie in a small cluster on most ballots that hold them.
+        share: float64 [C].
+        isolated: bool [C, N], which samples lie in a small cluster on most ballots that hold them.
     """
 
     share: dict[str, Tensor]
@@ -42,8 +42,8 @@ def ballots(votes: int, n_samples: int, size: int) -> Iterator[Tensor]:
     """Yield the samples of each ballot, the same ones at every call.
 
     A random order of the probe is dealt out in parts, then another one, so that every sample is in
-    as many ballots as the next, or in one more, but for what a last part lacks. No seed changes
-    them: that would change what a network is said to be like, and nothing else.
+    as many ballots as the next, or in one more, but for what a last part lacks. There is no
+    seed: another one would change the verdicts on a network, and nothing else.
     """
     generator = torch.Generator().manual_seed(0)
     for at in range(votes):
@@ -62,7 +62,8 @@ def vote(
 ) -> Votes:
     """Cluster and judge random parts of the probe, by its points as `Reduction` returns them.
 
-    Lambda as a fraction is taken of the part; as a count it shrinks with the part.
+    The points of a layer are [C, N, 2] and its activations [C]. Lambda as a fraction is taken of
+    the part; as a count it shrinks with the part.
     """
     if not reduced:
         return Votes({}, {})

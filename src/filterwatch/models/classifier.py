@@ -8,6 +8,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
+from filterwatch.batches import find_images
 from filterwatch.models.networks import build_network
 
 
@@ -31,6 +32,10 @@ class ImageClassifier(LightningModule):
             AlexNet and 32 for the others.
         learning_rate: Adam's learning rate.
         weight_decay: Adam's L2 penalty.
+
+    Raises:
+        TypeError: If ``network`` is neither a name nor a module.
+        ValueError: If a number is out of range, or `build_network` raises.
     """
 
     def __init__(
@@ -71,7 +76,11 @@ class ImageClassifier(LightningModule):
             self.add_module(f"{stage}_accuracy", accuracy)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the logits ``[N, num_classes]`` of images ``[N, C, H, W]``, normalised before."""
+        """Return the logits ``[N, num_classes]`` of images ``[N, C, H, W]``, normalized before.
+
+        Raises:
+            ValueError: If a named network was built for images of another shape.
+        """
         if self.image_shape is not None and images.shape[1:] != self.image_shape:
             raise ValueError(
                 f"{type(self.network).__name__} was built for images [channels, height, width] = "
@@ -95,8 +104,7 @@ class ImageClassifier(LightningModule):
 
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Logits ``[N, num_classes]`` of a batch of images, with or without labels beside them."""
-        images: Tensor = batch[0] if isinstance(batch, list | tuple) else batch
-        logits: Tensor = self(images)
+        logits: Tensor = self(find_images(batch))
         return logits
 
     def configure_optimizers(self) -> torch.optim.Optimizer:

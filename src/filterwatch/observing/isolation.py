@@ -17,7 +17,7 @@ def undisturbed(model: nn.Module, *, seed: int = 0) -> Iterator[None]:
 
     Restored on the way out, whatever happens inside: each submodule's training flag (a frozen
     BatchNorm stays frozen), every buffer, and the global random state of Python, NumPy and torch.
-    Inside, that state is seeded, so that a model which samples in evaluation mode repeats itself.
+    Inside, that state is seeded, so that a model that draws at random repeats itself.
     Compiled modules run eagerly inside: their own code would hide the feature maps.
     """
     # Flags are set one by one: train() and eval() may be overridden, and flatten them.

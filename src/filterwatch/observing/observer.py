@@ -1,7 +1,7 @@
 """Finding a model's convolutions, activations and max-pools, and catching what they put out.
 
 A forward pass is observed at the dispatcher, operator by operator, while forward hooks keep track
-of the module that is running. One mechanism so serves modules and functional calls, and catches
+of the module that is running. So one mechanism serves modules and functional calls, and catches
 each map before an in-place activation overwrites it.
 """
 
@@ -72,7 +72,7 @@ def find_layers(
     Args:
         model: The network. It comes back exactly as it went in.
         batch: Images [B, C, H, W], or whatever ``forward`` takes; one or two samples are enough.
-        layers: See `detect_anomaly_filters`, as for the others.
+        layers: See `detect_anomaly_filters`.
         forward: How a batch goes through the model.
         seed: Seed of whatever the model draws.
 
@@ -119,7 +119,7 @@ def observe(
     """Send batches through a model and hand feature maps over, as soon as they exist.
 
     Where filters are masked, each batch goes through twice: with all masks lifted, for the maps of
-    masked filters, and as the model is, for those of all others, which so are what the model works
+    masked filters, and as the model is, for those of all others: these are what the model works
     with. A masked map is what the whole model without masks makes of the batch: a mask upstream of
     it is lifted too.
 

@@ -23,7 +23,7 @@ MAX_POOL = frozenset(
     }
 )  # fmt: skip
 
-# Scale and shift each channel by parameters of its own. Batch normalisation goes by many names.
+# Scale and shift each channel by parameters of its own. Batch normalization goes by many names.
 _NORMALIZATION = frozenset({"native_group_norm", "native_layer_norm"})
 
 # Act on each channel by itself and may change its height and width.

@@ -5,13 +5,16 @@ from typing import TYPE_CHECKING
 from filterwatch._lazy import lazy_names
 
 if TYPE_CHECKING:
-    from filterwatch.visuals.drawing import render
-    from filterwatch.visuals.gallery import Gallery, Pictures, chosen_pictures
-    from filterwatch.visuals.loggers import send_text
-    from filterwatch.visuals.page import write_page
-    from filterwatch.visuals.page_numbers import PageModel
-    from filterwatch.visuals.progress import probe_progress, progress_bar
-    from filterwatch.visuals.sprite_sheet import PageImages
+    from filterwatch.visuals.drawing import render as render
+    from filterwatch.visuals.gallery import Gallery as Gallery
+    from filterwatch.visuals.gallery import Pictures as Pictures
+    from filterwatch.visuals.gallery import chosen_pictures as chosen_pictures
+    from filterwatch.visuals.loggers import send_text as send_text
+    from filterwatch.visuals.page import write_page as write_page
+    from filterwatch.visuals.page_numbers import PageModel as PageModel
+    from filterwatch.visuals.progress import probe_progress as probe_progress
+    from filterwatch.visuals.progress import progress_bar as progress_bar
+    from filterwatch.visuals.sprite_sheet import PageImages as PageImages
 else:
     __getattr__, __dir__ = lazy_names(
         __name__,
@@ -23,16 +26,3 @@ else:
         progress=["probe_progress", "progress_bar"],
         sprite_sheet=["PageImages"],
     )
-
-__all__ = [
-    "Gallery",
-    "PageImages",
-    "PageModel",
-    "Pictures",
-    "chosen_pictures",
-    "probe_progress",
-    "progress_bar",
-    "render",
-    "send_text",
-    "write_page",
-]

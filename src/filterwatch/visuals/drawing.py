@@ -1,4 +1,4 @@
-"""What every figure shares: colours, type, rows of images, and rendering without pyplot."""
+"""What every figure shares: colors, type, rows of images, and rendering without pyplot."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
-# M. Okabe and K. Ito's set, told apart by colour-blind eyes; without the yellow, too faint on
+# M. Okabe and K. Ito's set, told apart by color-blind eyes; without the yellow, too faint on
 # white, and the black, which is for type and rings.
 COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 INK = "#1f2328"
@@ -98,7 +98,7 @@ def shortened(text: str, length: int) -> str:
 
 
 class Grid(NamedTuple):
-    """Where images stand in a figure, in inches from its left and its upper edge."""
+    """Where images are in a figure, in inches from its left and its upper edge."""
 
     left: float
     top: float
@@ -152,7 +152,7 @@ def _scaled(image: Pixels, side: int) -> Pixels:
 
 
 def _written(text: str) -> Pixels:
-    """Return centred lines as pixels [h, w, 4]."""
+    """Return centered lines as pixels [h, w, 4]."""
     font, lines = _font(), text.split("\n")
     widths = [font.getlength(line) for line in lines]
     size, pitch = _TYPE * DPI / 72, _LINE * DPI / 72

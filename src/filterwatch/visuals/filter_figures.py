@@ -26,7 +26,7 @@ from filterwatch.visuals.drawing import (
 )
 from filterwatch.visuals.thumbnails import Thumbnails
 
-# Clusters beyond the colours take them again, with another marker.
+# Clusters beyond the colors take them again, with another marker.
 _MARKERS = ("o", "s", "^", "D")
 # Where images stand beside a filter's clusters, how many at most, and where they stand alone.
 _BESIDE = Grid(left=5.45, top=1.42, columns=4, side=0.86, pitch=(1.0, 1.26))

@@ -26,7 +26,7 @@ from filterwatch.visuals.drawing import (
 # Epoch and value of one metric, in order.
 Curve = list[tuple[int, float]]
 
-_LABELLED_ROWS = 48
+_LABELED_ROWS = 48
 
 
 @dataclass
@@ -78,7 +78,7 @@ def layers_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
         [[entry["by_layer"].get(layer, np.nan) for entry in history] for layer in layers]
     )
     names = [shortened(layer, 34) for layer in layers]
-    step = -(-len(layers) // _LABELLED_ROWS)
+    step = -(-len(layers) // _LABELED_ROWS)
     with drawing():
         rows = max(0.2 * len(layers) / step, 1.0)
         figure = new_figure(8.6, rows + 1.15)
@@ -90,7 +90,7 @@ def layers_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
         image = axes.imshow(
             counts,
             aspect="auto",
-            cmap="cividis",  # the same to colour-blind eyes, and in grey
+            cmap="cividis",  # the same to color-blind eyes, and in gray
             vmin=0,
             vmax=max(np.nanmax(counts), 1),
             interpolation="nearest",

@@ -49,7 +49,7 @@ def send_layout(
 def scalar_layout(loss: bool, accuracy: bool, layers: Mapping[str, Sequence[str]]) -> Layout:
     """Return the layout of TensorBoard's page of custom scalars, as ``SummaryWriter`` takes it.
 
-    Loss, accuracy and the number of anomaly filters stand on one dashboard, the numbers of single
+    Loss, accuracy and the number of anomaly filters are on one dashboard, the numbers of single
     layers on another, a few layers a chart.
 
     Args:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-# Reassociation and fused multiply-adds let reductions vectorise. Infinities stay what they are.
+# Reassociation and fused multiply-adds let reductions vectorize. Infinities stay what they are.
 FAST_MATH = {"reassoc", "contract", "nsz", "arcp", "afn"}
 LARGEST_CHUNK = 8  # problems in a range at most; fewer where threads would run dry
 
@@ -38,7 +38,7 @@ def kernel_part(function: Function) -> Function:
     """Compile a function as a part of the kernels that call it.
 
     Every kernel is compiled in one piece: where a part stays a function of its own, the process
-    that compiles runs a copy that was optimised alone, which rounds differently.
+    that compiles runs a copy that was optimized alone, which rounds differently.
     """
     compiled: Function = numba.njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)(
         function

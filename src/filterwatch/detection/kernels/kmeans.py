@@ -1,11 +1,11 @@
-"""Where expectation maximisation starts: k-means, from one cluster more than the fit before.
+"""Where expectation maximization starts: k-means, from one cluster more than the fit before.
 
-The start for K clusters are the centres of the mixture's own clustering of K - 1 plus the one, of
+The start for K clusters are the centers of the mixture's own clustering of K - 1 plus the one, of
 a few promising ones, that lowers the within-cluster scatter most, refined by Lloyd's iterations (a
 greedy form of global k-means). No start draws random numbers, and consecutive K share the work.
 
-Arithmetic is float32 on standardised points, with float64 sums of blocks. Sums over a cluster's
-points run over all points, those of others at weight 0: that is vectorised, where adding each
+Arithmetic is float32 on standardized points, with float64 sums of blocks. Sums over a cluster's
+points run over all points, those of others at weight 0: that is vectorized, where adding each
 point to its own cluster's sums is not.
 """
 
@@ -19,7 +19,7 @@ import numpy as np
 from filterwatch.detection.kernels.compiled import Array, kernel_part
 
 MAX_LLOYD_ITERATIONS = 50
-# Lloyd's iterations end when the squares of the centres' shifts add up to less, in squared units of
+# Lloyd's iterations end when the squares of the centers' shifts add up to less, in squared units of
 # the points: scikit-learn's default, for points of mean variance 1.
 LLOYD_TOLERANCE = 1e-4
 # Points whose sum is taken in float32, before it is added in float64.
@@ -30,7 +30,7 @@ _BLOCK = 1024
 def _assign(
     x: Array, y: Array, centers: Array, n_clusters: int, labels: Array, distances: Array
 ) -> None:
-    """Find each point's nearest centre."""
+    """Find each point's nearest center."""
     n_samples = x.shape[0]
     distances[:] = np.float32(1e30)
     for k in range(n_clusters):
@@ -95,7 +95,7 @@ def cluster_sums(x: Array, y: Array, labels: Array, cluster: int) -> tuple[float
 def lloyd(
     x: Array, y: Array, centers: Array, n_clusters: int, labels: Array, distances: Array
 ) -> None:
-    """Refine centres [K, 2] in place; leave each point's nearest, and its squared distance."""
+    """Refine centers [K, 2] in place; leave each point's nearest, and its squared distance."""
     for _ in range(MAX_LLOYD_ITERATIONS):
         _assign(x, y, centers, n_clusters, labels, distances)
         shift = 0.0
@@ -112,7 +112,7 @@ def lloyd(
 
 @kernel_part
 def _gain(x: Array, y: Array, distances: Array, at_x: Any, at_y: Any) -> Any:
-    """Return by how much one more centre lowers the within-cluster scatter."""
+    """Return by how much one more center lowers the within-cluster scatter."""
     gain = np.float32(0.0)
     for i in range(x.shape[0]):
         dx, dy = x[i] - at_x, y[i] - at_y
@@ -130,7 +130,7 @@ def measure(
     sizes: Array,
     distances: Array,
 ) -> None:
-    """Fill the centres and sizes of clusters, and each point's squared distance from its own."""
+    """Fill the centers and sizes of clusters, and each point's squared distance from its own."""
     for k in range(n_clusters):
         sizes[k], sum_x, sum_y = cluster_sums(x, y, labels, k)
         centers[k, 0] = sum_x / max(sizes[k], 1.0)
@@ -143,7 +143,7 @@ def measure(
 
 @kernel_part
 def _farthest(labels: Array, distances: Array, cluster: int) -> int:
-    """Return the first of a cluster's points that are farthest from its centre."""
+    """Return the first of a cluster's points that are farthest from its center."""
     # The bits of floats that are not negative are ordered like them, and a largest integer is found
     # several at a time.
     bits = distances.view(np.int32)
@@ -163,7 +163,7 @@ def _farthest(labels: Array, distances: Array, cluster: int) -> int:
 def grow(
     x: Array, y: Array, labels: Array, n_clusters: int, centers: Array, distances: Array
 ) -> None:
-    """Fill centre ``n_clusters`` with the one that lowers the within-cluster scatter most."""
+    """Fill center ``n_clusters`` with the one that lowers the within-cluster scatter most."""
     best = np.float32(-1.0)
     for k in range(n_clusters):
         at_x, at_y = np.float32(centers[k, 0]), np.float32(centers[k, 1])

@@ -1,10 +1,10 @@
-"""Gaussian mixtures of every number of clusters, fitted by expectation maximisation.
+"""Gaussian mixtures of every K, by expectation maximization (paper, equations 1 to 3).
 
 Points are read in blocks whose densities fit the first-level cache, so that one pass over them does
-both the E-step and the M-step; the exponential is written out, so that the compiler can vectorise
-it. Arithmetic is float32 on standardised points, with differences from each cluster's centre rather
+both the E-step and the M-step; the exponential is written out, so that the compiler can vectorize
+it. Arithmetic is float32 on standardized points, with differences from each cluster's center rather
 than raw moments, and float64 sums. Rows are sliced before a loop runs over them: an index that the
-compiler cannot prove to be non-negative keeps it from vectorising.
+compiler cannot prove to be non-negative keeps it from vectorizing.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def from_labels(
 ) -> None:
     """Take the M-step of a hard clustering. Columns: weight, mean x, y, covariance xx, xy, yy.
 
-    The centres lie near the means: moments around them need no other pass for the means.
+    The centers lie near the means: moments around them need no other pass for the means.
     """
     for k in range(centers.shape[0]):
         at_x, at_y = np.float32(centers[k, 0]), np.float32(centers[k, 1])
@@ -301,7 +301,7 @@ def fit_all_k(
     """Fit K = 2 … ``max_clusters`` for the problems ``first`` … ``stop`` - 1.
 
     Args:
-        points: Standardised, float32 [P, 2, N].
+        points: Standardized, float32 [P, 2, N].
         first: First problem.
         stop: One past the last.
         max_clusters: Largest K.

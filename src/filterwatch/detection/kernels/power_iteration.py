@@ -1,6 +1,6 @@
 """Two principal components of each filter's maps, by block power iteration.
 
-A filter's maps are gathered, centred and projected by one thread in one go, while the cache still
+A filter's maps are gathered, centered and projected by one thread in one go, while the cache still
 has them; the first rounds see a part of the samples. Rows are read once a round: they are taken
 four at a time and meet the block's vectors four at a time, so that sixteen dot products share eight
 loads, and while the four rows are still in the first-level cache their contribution to the next
@@ -227,7 +227,7 @@ def _project(x: Array, variance: float, tolerance: float, start: Array, points: 
 def _condition(
     x: Array, total: Array, mean: Array, extremes: Array
 ) -> tuple[float, np.float32, float]:
-    """Bring samples [N, D] to unit size and centre them, in place.
+    """Bring samples [N, D] to unit size and center them, in place.
 
     Returns the sum of absolute values before, the largest of them, and the sum of squares after.
     """
@@ -307,7 +307,7 @@ def start_directions(width: int, size: int) -> Tensor:
 
 
 def least_variance(dtype: torch.dtype, n_values: int) -> float:
-    """Return the sum of squares up to which so many values only round around a constant."""
+    """Return the sum of squares up to which so many values are constant but for rounding."""
     return 1e3 * n_values * torch.finfo(dtype).eps ** 2
 
 

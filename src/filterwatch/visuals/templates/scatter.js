@@ -1,6 +1,6 @@
-// One filter's points, coloured by cluster, its outliers ringed.
+// One filter's points, colored by cluster, its outliers ringed.
 
-// Okabe and Ito's colours, which colour-blind eyes tell apart, without the one that marks outliers.
+// Okabe and Ito's colors, which color-blind eyes tell apart, without the one that marks outliers.
 const CLUSTER_COLORS = ['#0072b2', '#e69f00', '#009e73', '#cc79a7', '#56b4e9', '#9b8b00'];
 const CLUSTER_SYMBOLS = ['circle', 'square', 'diamond', 'triangle-up', 'cross'];
 
