@@ -40,7 +40,10 @@ _HOMES = {
     "StopTraining": "actions",
     "mask_filters": "actions",
 }
-_PACKAGES = ("actions", "analysis", "callbacks", "datamodules", "detection", "models", "visuals")
+_PACKAGES = (
+    *("actions", "analysis", "callbacks", "datamodules"),
+    *("detection", "models", "observing", "visuals"),
+)
 
 
 def __getattr__(name: str) -> Any:

@@ -18,7 +18,11 @@ from torch.utils.data import default_collate
 
 # Looked at in this order before anything else.
 _IMAGE_NAMES = ("image", "images", "img", "imgs", "x", "input", "inputs", "pixel_values", "data")
-_LABEL_NAMES = ("label", "labels", "target", "targets", "y", "class", "classes")
+_LABEL_NAMES = (
+    *("label", "labels", "target", "targets", "y", "class", "classes"),
+    *("class_id", "class_ids", "class_label", "class_labels", "target_class"),
+    *("fine_label", "coarse_label"),
+)
 _LOGIT_NAMES = ("logits", "logit", "output", "outputs", "out", "y_hat", "prediction", "predictions")
 
 _INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
@@ -56,7 +60,7 @@ def find_labels(batch: object, n_samples: int) -> Tensor | None:
             first ones in a tuple or list.
         n_samples: N, the number of images.
     """
-    for tensor in _tensors(batch, _rank_of_label):
+    for tensor in _tensors(batch, _rank_in(_LABEL_NAMES)):
         if tensor.shape == (n_samples,) and tensor.dtype in _INTEGERS:
             return tensor.long()
     return None
@@ -161,13 +165,6 @@ def _rebuilt(container: Any, values: Sequence[Any]) -> Any:
 
 def _rank_in(names: Sequence[str]) -> _Rank:
     return lambda name: names.index(name) if name in names else _LAST
-
-
-def _rank_of_label(name: object) -> int:
-    """Rank the usual names first, then those with such a word in them: ``target_class``."""
-    rank = _rank_in(_LABEL_NAMES)(name)
-    has_word = not set(str(name).split("_")).isdisjoint(_LABEL_NAMES)
-    return len(_LABEL_NAMES) if rank == _LAST and has_word else rank
 
 
 def _tensors(

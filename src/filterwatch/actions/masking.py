@@ -146,10 +146,8 @@ class MaskFilters(Action):
         elif masks is None or masks.model is not fit.module or fit.trainer.current_epoch == 0:
             masks, self._record = FilterMasks(fit.module), MaskRecord()
         self._masks = masks
-        self._hooks = [
-            optimizer.register_step_post_hook(lambda stepped, *_: masks.enforce(stepped))
-            for optimizer in fit.trainer.optimizers
-        ]
+        optimizers = fit.trainer.optimizers
+        self._hooks = [each.register_step_post_hook(self._after_step) for each in optimizers]
 
     def on_epoch_start(self, fit: RunningFit) -> None:
         """Carry out the last decision."""
@@ -280,3 +278,7 @@ class MaskFilters(Action):
         if len(narrow) == len(layers):
             raise ValueError(f"MaskFilters could mask nothing: {message}. Raise it")
         rank_zero_warn(f"MaskFilters never masks some layers: {message}")
+
+    def _after_step(self, optimizer: Optimizer, args: Any, kwargs: Any) -> None:
+        assert self._masks is not None
+        self._masks.enforce(optimizer)

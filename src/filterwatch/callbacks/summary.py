@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from filterwatch.actions import Action
@@ -29,7 +30,7 @@ def print_summary(
     console.print(summary_table(record, report, samples, fit_seconds))
     for action in actions:
         if (summary := action.summary()) is not None:
-            console.print(summary)
+            console.print(summary, markup=False)
 
 
 def summary_table(
@@ -42,7 +43,7 @@ def summary_table(
     columns = {"first": first, "fewest": fewest, "last": last}
     table = Table(
         title="Anomaly filters over the fit",
-        caption="\n".join(_notes(record, report, samples, fit_seconds)),
+        caption=escape("\n".join(_notes(record, report, samples, fit_seconds))),
         caption_justify="left",
         show_footer=True,
     )
@@ -55,7 +56,9 @@ def summary_table(
     for layer in dict.fromkeys(layer for entry in columns.values() for layer in entry["by_layer"]):
         counts = [entry["by_layer"].get(layer) for entry in columns.values()]
         if any(counts):
-            table.add_row(layer, *("-" if count is None else str(count) for count in counts))
+            table.add_row(
+                escape(layer), *("-" if count is None else str(count) for count in counts)
+            )
         else:
             silent += 1
     if silent:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence, Sized
+from dataclasses import replace
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -17,7 +19,14 @@ from filterwatch.detection.memory import FREE_SHARE, Plan, Workspace, plan_ranks
 from filterwatch.detection.reduce import PCA, ProgressCallback, Reduction
 from filterwatch.detection.report import AnomalyReport, judge
 from filterwatch.detection.votes import vote
-from filterwatch.observing import Forward, Masks, find_layers, observe, preserved_random_state
+from filterwatch.observing import (
+    Forward,
+    Masks,
+    NetworkChangedError,
+    observe,
+    preserved_random_state,
+    survey,
+)
 
 
 def detect_anomaly_filters(
@@ -105,10 +114,10 @@ def detect_anomaly_filters(
         memory_budget=memory_budget,
         in_one_batch=in_one_batch,
     )
-    return detect_as_planned(
+    return _take_through(
         model,
         batches,
-        plan,
+        replace(plan, outputs=None),
         criteria=criteria,
         max_clusters=max_clusters,
         pca=pca,
@@ -122,7 +131,7 @@ def detect_anomaly_filters(
 
 def detect_as_planned(
     model: nn.Module,
-    batches: Iterable[Any],
+    batches: Sequence[Any],
     plan: Plan,
     *,
     criteria: AnomalyCriteria,
@@ -136,8 +145,53 @@ def detect_as_planned(
 ) -> AnomalyReport:
     """Take a probe through the stages; `detect_anomaly_filters` explains the arguments.
 
-    For probes that follow one another: layers are found and memory is planned once.
+    For probes that follow one another: layers are found and memory is planned once. Where a network
+    has changed since, both are done again.
     """
+    detect = partial(
+        _take_through,
+        model,
+        batches,
+        criteria=criteria,
+        max_clusters=max_clusters,
+        pca=pca,
+        votes=votes,
+        seed=seed,
+        forward=forward,
+        masks=masks,
+        on_progress=on_progress,
+    )
+    try:
+        return detect(plan)
+    except NetworkChangedError:
+        again = plan_detection(
+            model,
+            _few(batches[0]),
+            plan.n_samples,
+            layers=plan.patterns,
+            forward=forward,
+            seed=seed,
+            memory_budget=plan.memory_budget,
+            in_one_batch=len(batches) == 1,
+        )
+        # It may run other layers for a few samples than for a batch.
+        return detect(replace(again, outputs=None))
+
+
+def _take_through(
+    model: nn.Module,
+    batches: Iterable[Any],
+    plan: Plan,
+    *,
+    criteria: AnomalyCriteria,
+    max_clusters: int,
+    pca: PCA,
+    votes: int,
+    seed: int,
+    forward: Forward | None,
+    masks: Masks | None,
+    on_progress: ProgressCallback | None,
+) -> AnomalyReport:
     reduction = Reduction(plan, pca=pca, on_progress=on_progress)
     observe(
         model,
@@ -147,6 +201,7 @@ def detect_as_planned(
         masks=masks,
         forward=forward,
         seed=seed,
+        outputs=plan.outputs,
     )
     reduced, skipped = reduction.finish()
     clusterings = cluster_layers(reduced, max_clusters=max_clusters, on_progress=on_progress)
@@ -195,12 +250,12 @@ def plan_detection(
         ValueError: If the model has no 2-D convolution, a pattern of ``layers`` matches nothing, or
             the budget is too small.
     """
-    found = find_layers(model, batch, layers=layers, forward=forward, seed=seed)
+    found, outputs = survey(model, batch, layers=layers, forward=forward, seed=seed)
     sizes = {layer.name: layer.map_bytes for layer in found}
     ranks: dict[str, int | None] = dict.fromkeys(sizes)
     if not in_one_batch:
         ranks = plan_ranks(sizes, n_samples, memory_budget, free_share=FREE_SHARE)
-    return Plan(found, n_samples, memory_budget, ranks, workspace)
+    return Plan(found, n_samples, memory_budget, ranks, workspace, layers, outputs)
 
 
 def check_detection(
@@ -255,8 +310,14 @@ def _looked_at(
         n_samples = sum(map(count_samples, batches))
     iterator = iter(batches)
     first = next(iterator, None)
-    try:
-        few, in_one_batch = first_samples(first, 2), count_samples(first) == n_samples
-    except ValueError:  # images that only `forward` finds: the batch cannot be cut
-        few, in_one_batch = first, False
+    few = _few(first)
+    in_one_batch = few is not first and count_samples(first) == n_samples
     return chain([first], iterator), n_samples, few, in_one_batch
+
+
+def _few(batch: Any) -> Any:
+    """Return two samples of a batch, or all of one whose images only ``forward`` finds."""
+    try:
+        return first_samples(batch, 2)
+    except ValueError:
+        return batch

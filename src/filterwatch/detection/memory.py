@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from filterwatch.observing import Layer
+from filterwatch.observing import Layer, Output
 
 # Directions kept of a layer that is too large to keep whole: two are looked at, the others bring
 # those two closer to what they are. With the fewest they can be far off.
@@ -63,6 +63,8 @@ class Plan:
         ranks: Layer name to the rank of its truncated factorization; ``None`` where maps are kept
             whole, or not kept because the probe goes through in one batch.
         workspace: Where kept maps go from probe to probe. Default: memory is freed with them.
+        patterns: The patterns that chose the layers, to find them again.
+        outputs: What all layers put out when these were found; ``None`` where it may differ.
     """
 
     layers: Sequence[Layer]
@@ -70,6 +72,8 @@ class Plan:
     memory_budget: int
     ranks: Mapping[str, int | None]
     workspace: Workspace | None = field(default=None, compare=False)
+    patterns: Sequence[str] | None = None
+    outputs: Sequence[Output] | None = None
 
     @property
     def names(self) -> list[str]:

@@ -6,12 +6,15 @@ from filterwatch.observing.observer import (
     Layer,
     MapConsumer,
     Masks,
+    NetworkChangedError,
     Operation,
+    Output,
     default_forward,
     eager_name,
     find_layers,
     observe,
     observed,
+    survey,
 )
 from filterwatch.observing.provenance import UNKNOWN, Provenance
 
@@ -21,7 +24,9 @@ __all__ = [
     "Layer",
     "MapConsumer",
     "Masks",
+    "NetworkChangedError",
     "Operation",
+    "Output",
     "Provenance",
     "default_forward",
     "eager_name",
@@ -29,5 +34,6 @@ __all__ = [
     "observe",
     "observed",
     "preserved_random_state",
+    "survey",
     "undisturbed",
 ]

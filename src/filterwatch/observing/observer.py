@@ -25,6 +25,8 @@ from filterwatch.observing.provenance import Provenance
 
 Forward = Callable[[Any], object]
 MapConsumer = Callable[[str, Tensor], None]
+# A layer's name and its number of channels.
+Output = tuple[str, int]
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,10 @@ class Masks(Protocol):
         """Hold the model as it would be without any of the masks, and put them back."""
 
 
+class NetworkChangedError(RuntimeError):
+    """A network runs other layers than when they were found."""
+
+
 def find_layers(
     model: nn.Module,
     batch: Any,
@@ -80,10 +86,25 @@ def find_layers(
         ValueError: If the model has no 2-D convolution, or a pattern matches no layer; the message
             lists the names.
     """
+    return survey(model, batch, layers=layers, forward=forward, seed=seed)[0]
+
+
+def survey(
+    model: nn.Module,
+    batch: Any,
+    *,
+    layers: Sequence[str] | None = None,
+    forward: Forward | None = None,
+    seed: int = 0,
+) -> tuple[list[Layer], list[Output]]:
+    """Return what `find_layers` does, and what all layers put out, wanted or not, in order."""
+    outputs: list[Output] = []
     found: dict[str, Layer] = {}
     provenance = Provenance()
 
     def remember(operation: Operation) -> None:
+        if operation.kind != "normalization":
+            outputs.append((operation.layer_name, operation.maps.shape[1]))
         if operation.kind == "convolution":
             provenance.record_convolution(operation.owner, operation.maps)
         elif operation.kind == "normalization" or not provenance.tracks(operation.maps):
@@ -103,7 +124,7 @@ def find_layers(
             f"{type(model).__name__} ran no 2-D convolution: anomaly filters are defined on the "
             "feature maps [B, C, h, w] of convolutional networks"
         )
-    return _select(list(found.values()), layers)
+    return _select(list(found.values()), layers), outputs
 
 
 def observe(
@@ -115,6 +136,7 @@ def observe(
     masks: Masks | None = None,
     forward: Forward | None = None,
     seed: int = 0,
+    outputs: Sequence[Output] | None = None,
 ) -> None:
     """Send batches through a model and hand feature maps over, as soon as they exist.
 
@@ -133,6 +155,11 @@ def observe(
         masks: Masks on filters of ``layers``, as `mask_filters` returns them.
         forward: How a batch goes through the model. Default: its images, on the model's device.
         seed: Seed of whatever the model draws.
+        outputs: What all layers put out when ``layers`` were found, to be compared with what they
+            put out for the first batch.
+
+    Raises:
+        NetworkChangedError: If that differs.
     """
     run = forward or default_forward(model)
     masked = set(masks.filters) if masks is not None else set()
@@ -142,6 +169,12 @@ def observe(
         for name, layer in (wanted or {}).items()
     }
     unmasked: dict[str, Tensor] = {}
+    seen: list[Output] = []
+    expected = outputs
+
+    def compare(length: int | None) -> None:
+        if expected is not None and seen != list(expected[:length]):
+            raise NetworkChangedError("the network runs other layers than when they were found")
 
     def keep(operation: Operation) -> None:
         if channels.get(operation.layer_name):  # a copy: an in-place activation may follow
@@ -149,7 +182,11 @@ def observe(
 
     def hand_over(operation: Operation) -> None:
         name, maps = operation.layer_name, operation.maps
-        if operation.kind == "normalization" or not (wanted is None or name in wanted):
+        if operation.kind == "normalization":
+            return
+        seen.append((name, maps.shape[1]))
+        compare(len(seen))
+        if not (wanted is None or name in wanted):
             return
         if name in unmasked:
             index = torch.tensor(channels[name], device=maps.device)
@@ -161,6 +198,8 @@ def observe(
             for batch in batches:
                 with observed(model, hand_over):
                     run(batch)
+                compare(None)
+                expected = None  # of one batch is enough
         return
     with preserved_random_state(seed):  # which iterating a DataLoader draws from
         for batch in batches:
@@ -169,6 +208,8 @@ def observe(
                 run(batch)
             with undisturbed(model, seed=seed), observed(model, hand_over):
                 run(batch)
+            compare(None)
+            expected = None
 
 
 def default_forward(model: nn.Module) -> Forward:
