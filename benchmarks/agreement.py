@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import torch
@@ -10,8 +11,6 @@ from torch import Tensor
 from benchmarks.reference import LoopResult
 from benchmarks.rows import Row, informs
 from filterwatch import AnomalyCriteria, AnomalyReport
-from filterwatch.detection.cluster import spread_out
-from filterwatch.detection.criteria import flag_anomalies
 
 _CRITERIA = {
     "default criteria": AnomalyCriteria(),
@@ -38,19 +37,14 @@ def rows(
         better: What it finds from the likeliest of several starts.
         n_starts: How many those are.
     """
-
-    def judged(result: LoopResult) -> Verdicts:
-        sizes = spread_out(result.cluster_sizes, alive, 0)
-        return _flagged(report, sizes, spread_out(result.ch_index, alive, torch.nan))
-
     ours = _judged(report)
-    seeds = [judged(result) for result in references]
+    seeds = [_judged(_with_clusterings(report, alive, result)) for result in references]
     between = [_agreement(*pair) for pair in combinations(seeds, 2)]
     what = f"filters with scikit-learn's verdict, mean of {len(seeds)} seeds and the three criteria"
     goal = f">= {_mean(between):.4f}, scikit-learn's agreement with itself"
     own, of_better = (
         _mean([_agreement(verdicts, of_seed) for of_seed in seeds])
-        for verdicts in (ours, judged(better))
+        for verdicts in (ours, _judged(_with_clusterings(report, alive, better)))
     )
     return [
         *(_row_of(name, ours, seeds) for name in _CRITERIA),
@@ -79,35 +73,28 @@ def _row_of(criterion: str, ours: Verdicts, seeds: list[Verdicts]) -> Row:
 
 
 def _judged(report: AnomalyReport) -> Verdicts:
-    layers = report.layers.values()
-    return _flagged(
-        report,
-        torch.cat([layer.cluster_sizes for layer in layers]),
-        torch.cat([layer.ch_index for layer in layers]),
-    )
-
-
-def _flagged(report: AnomalyReport, sizes: Tensor, ch_index: Tensor) -> Verdicts:
-    """Judge clusterings of all filters, layer by layer, by each of the criteria."""
-    layers = list(report.layers.values())
-    lengths = [len(layer.ch_index) for layer in layers]
+    """Return which of all filters each of the criteria flags."""
     return {
-        name: torch.cat(
-            [
-                flag_anomalies(
-                    of_sizes,
-                    of_index,
-                    layer.activation,
-                    limit=criteria.small_cluster_limit(report.n_samples),
-                    criteria=criteria,
-                )
-                for of_sizes, of_index, layer in zip(
-                    sizes.split(lengths), ch_index.split(lengths), layers, strict=True
-                )
-            ]
-        )
+        name: torch.cat(list(report.flags(criteria).values()))
         for name, criteria in _CRITERIA.items()
     }
+
+
+def _with_clusterings(report: AnomalyReport, alive: Tensor, result: LoopResult) -> AnomalyReport:
+    """Return the report with a loop's clusterings of the filters that ``alive`` marks."""
+    sizes = result.cluster_sizes.new_zeros(len(alive), result.cluster_sizes.shape[1])
+    sizes[alive] = result.cluster_sizes
+    ch_index = result.ch_index.new_full((len(alive),), torch.nan)
+    ch_index[alive] = result.ch_index
+    lengths = [len(layer.ch_index) for layer in report.layers.values()]
+    parts = zip(report.layers.items(), sizes.split(lengths), ch_index.split(lengths), strict=True)
+    return replace(
+        report,
+        layers={
+            name: replace(layer, cluster_sizes=of_sizes, ch_index=of_index)
+            for (name, layer), of_sizes, of_index in parts
+        },
+    )
 
 
 def _agreement(verdicts: Verdicts, others: Verdicts) -> float:

@@ -13,8 +13,6 @@ from sklearn.metrics import calinski_harabasz_score
 from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
-from filterwatch.detection.cluster import largest_first
-
 
 @dataclass(frozen=True)
 class LoopResult:
@@ -60,7 +58,7 @@ def fit_in_a_loop(points: Tensor, max_clusters: int, seed: int, n_starts: int = 
                     index = calinski_harabasz_score(x, labels)
                     if index > best:
                         best = index
-                        found = torch.from_numpy(labels).unsqueeze(0)
-                        sizes[at] = largest_first(found, max_clusters)[1][0]
+                        counts = torch.from_numpy(labels).bincount(minlength=max_clusters)
+                        sizes[at] = counts.sort(descending=True).values
                         indices[at] = index
     return LoopResult(likelihoods, sizes, indices, spent)

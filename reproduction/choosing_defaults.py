@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
-from filterwatch import AnomalyCriteria
+from filterwatch import AnomalyCriteria, AnomalyReport
 from reproduction.kept_probes import Configuration
-from reproduction.points_and_verdicts import CHReference, Clusters, Maps
+from reproduction.points_and_verdicts import CHReference
 from reproduction.signals import anomaly_score, scatter_share
 from reproduction.trained_cells import Reading, TrainedCell
 
@@ -92,10 +92,10 @@ def measures() -> dict[str, Measure]:
 
         return measure
 
-    def continuous(of: Callable[[Maps, Clusters], float], max_clusters: int) -> Measure:
+    def continuous(of: Callable[[AnomalyReport], float], max_clusters: int) -> Measure:
         def measure(trained: TrainedCell, epoch: int, draw: int) -> float:
             configuration = Configuration(draw=draw, max_clusters=max_clusters)
-            return of(*trained.probed(epoch, configuration))
+            return of(trained.probed(epoch, configuration).report)
 
         return measure
 

@@ -52,7 +52,7 @@ def _state(trained: TrainedCell, epoch: int) -> dict[str, Any]:
 
 def _counts(trained: TrainedCell, epoch: int) -> dict[str, Any]:
     counts = {name: trained.verdict(epoch, reading).count for name, reading in READINGS.items()}
-    score = anomaly_score(*trained.probed(epoch, READINGS["default"].configuration))
+    score = anomaly_score(trained.probed(epoch, READINGS["default"].configuration).report)
     return {"epoch": epoch, "counts": counts, "anomaly_score": score}
 
 

@@ -6,33 +6,32 @@ import ast
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
 
 import filterwatch
 from filterwatch.datamodules import ImageDataModule
-from filterwatch.detection import PCA
+from filterwatch.detection import PCA, Clusterings, Reduced
 from filterwatch.models import build_network
+from filterwatch.observing import Layer
 from reproduction.cell_training import read_batch, unaugmented
 from reproduction.points_and_verdicts import (
-    Clusters,
-    LayerClusters,
-    LayerMaps,
-    Maps,
-    cluster_maps,
-    probe_maps,
+    LayerPoints,
+    MapStatistics,
+    Probed,
+    cluster,
+    probe_points,
+    report_on,
 )
 from reproduction.run_folder import RunFolder, write_tensors
 
 _DEFAULTS: dict[str, Any] = dict(filterwatch.detect_anomaly_filters.__kwdefaults__ or {})
 # Where the code lies that decides points and clusterings.
 _ENGINE = ("detection", "observing")
-
-T = TypeVar("T", LayerMaps, LayerClusters)
 
 
 @dataclass(frozen=True)
@@ -103,38 +102,69 @@ def probed(
     configuration: Configuration,
     *,
     device: str = "cpu",
-) -> tuple[Maps, Clusters]:
-    """Return a network's maps and their clusterings, from disk where they are.
+) -> Probed:
+    """Return what a probe of a network finds, with points and clusterings from disk if there.
 
     Args:
         folder: The run.
         epoch: Which of its weights.
-        datamodule: Called for the run's images where the maps are not on disk.
+        datamodule: Called for the run's images where the points are not on disk.
         configuration: How to probe.
         device: Where the network runs.
     """
-
-    def points() -> Maps:
+    path = folder.path / "probed" / configuration.points_key() / f"{epoch}.pt"
+    kept = _read(path)
+    if kept is not None:
+        points = {name: _points_of(plain) for name, plain in kept.items()}
+    else:
         data = datamodule()
         images, _ = probe_images(data, configuration)
         network = load_network(folder, epoch, data).to(device)
-        return probe_maps(network, images, pca=configuration.pca)
+        points = probe_points(network, images, pca=configuration.pca)
+        write_tensors(path, {name: _plain(found) for name, found in points.items()})
 
-    path = folder.path / "points" / configuration.points_key() / f"{epoch}.pt"
-    maps = _kept(path, LayerMaps, points)
-    path = folder.path / "clusters" / configuration.clusters_key() / f"{epoch}.pt"
-    cluster = partial(cluster_maps, maps, max_clusters=configuration.max_clusters)
-    return maps, _kept(path, LayerClusters, cluster)
+    path = folder.path / "clusterings" / configuration.clusters_key() / f"{epoch}.pt"
+    kept = _read(path)
+    if kept is not None:
+        clusterings = {name: _clusterings_of(plain) for name, plain in kept.items()}
+    else:
+        clusterings = cluster(points, max_clusters=configuration.max_clusters)
+        # Labels are most of the data, and small numbers.
+        write_tensors(
+            path,
+            {
+                name: {**vars(found), "labels": found.labels.to(torch.int8)}
+                for name, found in clusterings.items()
+            },
+        )
+    return report_on(points, clusterings)
 
 
-def _kept(path: Path, layer_type: type[T], make: Callable[[], dict[str, T]]) -> dict[str, T]:
-    """Read layers from a file, or make and write them."""
-    if path.exists():
-        plain = torch.load(path, weights_only=True)
-        return {name: layer_type(**layer) for name, layer in plain.items()}
-    found = make()
-    write_tensors(path, {name: dict(vars(layer)) for name, layer in found.items()})
-    return found
+def _read(path: Path) -> dict[str, Any] | None:
+    """Read what was kept of each layer, if anything was."""
+    if not path.exists():
+        return None
+    kept: dict[str, Any] = torch.load(path, weights_only=True)
+    return kept
+
+
+def _plain(found: LayerPoints) -> dict[str, Any]:
+    """Return a layer's points as what ``torch.load(weights_only=True)`` reads."""
+    return {
+        "layer": dict(vars(found.layer)),
+        "reduced": found.reduced._asdict(),
+        "statistics": dict(vars(found.statistics)),
+    }
+
+
+def _points_of(plain: dict[str, Any]) -> LayerPoints:
+    return LayerPoints(
+        Layer(**plain["layer"]), Reduced(**plain["reduced"]), MapStatistics(**plain["statistics"])
+    )
+
+
+def _clusterings_of(plain: dict[str, Any]) -> Clusterings:
+    return Clusterings(**{**plain, "labels": plain["labels"].long()})
 
 
 @cache

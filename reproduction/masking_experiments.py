@@ -168,10 +168,10 @@ def draw_controls(
 
 def live_filters(trained: TrainedCell, reading: Reading) -> list[Filter]:
     """Return the filters of the last epoch that none of their maps shows dead."""
-    maps, clusters = trained.probed(trained.last, reading.configuration)
+    report = trained.probed(trained.last, reading.configuration).report
     alive: dict[Filter, bool] = {}
-    for name, layer in maps.items():
-        dead = torch.isnan(clusters[name].ch_index).tolist()
+    for layer in report.layers.values():
+        dead = torch.isnan(layer.ch_index).tolist()
         for source, is_dead in zip(layer.sources, dead, strict=True):
             if source is not None:
                 alive[source] = alive.get(source, True) and not is_dead

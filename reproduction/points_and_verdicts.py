@@ -1,4 +1,4 @@
-"""The points of a network, their clusterings, and the verdicts of any criteria on them.
+"""The points of a network, the report on their clusterings, and verdicts by any criteria on it.
 
 Points are what costs time, and the clustering is what varies between configurations. So points are
 kept on disk, once for each weights and probe, and clustered as often as a question asks for.
@@ -7,21 +7,27 @@ kept on disk, once for each weights and probe, and clustered as often as a quest
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from filterwatch import AnomalyCriteria, cluster_points
+from filterwatch import AnomalyCriteria, AnomalyReport
 from filterwatch.detection import (
     PCA,
+    Clusterings,
+    LayerReport,
+    Plan,
+    Reduced,
     Reduction,
-    flag_anomalies,
+    cluster_layers,
+    judge,
     plan_detection,
     small_clusters,
 )
-from filterwatch.observing import observe
+from filterwatch.observing import Layer, observe
 
 CHReference: TypeAlias = Literal["mean", "median", "active"]
 
@@ -30,13 +36,10 @@ _SILENT = 0.01
 
 
 @dataclass(frozen=True)
-class LayerMaps:
-    """One layer of a probed network; C filters, N samples.
+class MapStatistics:
+    """What cheaper statistics than a clustering say of one layer's C filters.
 
     Attributes:
-        points: Feature maps reduced to two dimensions, [C, N, 2].
-        activation: Mean absolute activation, [C].
-        sources: The convolution filter behind each channel, or ``None``.
         kurtosis: Kurtosis over the samples of a map's mean absolute activation, [C]; 3 for a
             normal distribution, NaN for a constant filter.
         max_to_median: Largest over median of the same, [C]; infinite where half the samples leave
@@ -44,36 +47,43 @@ class LayerMaps:
         sparsity: Share of silent elements of the maps: below 1% of the filter's largest, [C].
     """
 
-    points: Tensor
-    activation: Tensor
-    sources: list[tuple[str, int] | None]
     kurtosis: Tensor
     max_to_median: Tensor
     sparsity: Tensor
 
 
-Maps: TypeAlias = dict[str, LayerMaps]
+@dataclass(frozen=True)
+class LayerPoints:
+    """What remains of a layer's maps.
+
+    Attributes:
+        layer: Where they were seen.
+        reduced: Their points and activations.
+        statistics: What a clustering is compared with.
+    """
+
+    layer: Layer
+    reduced: Reduced
+    statistics: MapStatistics
+
+
+Points: TypeAlias = dict[str, LayerPoints]
 
 
 @dataclass(frozen=True)
-class LayerClusters:
-    """The chosen clustering of each of a layer's C filters over N samples.
+class Probed:
+    """What a probe of a network found.
 
     Attributes:
-        labels: Cluster of each sample, 0 the largest, -1 in a dead filter, [C, N].
-        cluster_sizes: Samples in each cluster, largest first, padded with 0, [C, K].
-        ch_index: Calinski-Harabasz index, NaN for a dead filter, [C].
+        report: Its clusterings; what it flags itself, by the default criteria, is not looked at.
+        statistics: Layer name to statistics of its maps.
     """
 
-    labels: Tensor
-    cluster_sizes: Tensor
-    ch_index: Tensor
+    report: AnomalyReport
+    statistics: dict[str, MapStatistics]
 
 
-Clusters: TypeAlias = dict[str, LayerClusters]
-
-
-def probe_maps(network: nn.Module, images: Tensor, *, pca: PCA = "filter") -> Maps:
+def probe_points(network: nn.Module, images: Tensor, *, pca: PCA = "filter") -> Points:
     """Send a probe through a network and reduce its feature maps: where all points are made.
 
     Args:
@@ -95,43 +105,29 @@ def probe_maps(network: nn.Module, images: Tensor, *, pca: PCA = "filter") -> Ma
 
     observe(network, batches, consume, layers=plan.layers)
     reduced, _ = reduction.finish()
-    found = {}
-    for layer in plan.layers:
-        if layer.name not in reduced:
-            continue
-        kurtosis, max_to_median, sparsity = statistics[layer.name].finish()
-        found[layer.name] = LayerMaps(
-            points=reduced[layer.name].points,
-            activation=reduced[layer.name].activation,
-            sources=layer.sources,
-            kurtosis=kurtosis,
-            max_to_median=max_to_median,
-            sparsity=sparsity,
-        )
-    return found
-
-
-def cluster_maps(maps: Maps, *, max_clusters: int) -> Clusters:
-    """Cluster the points of all layers, as `filterwatch.detect_anomaly_filters` does.
-
-    Args:
-        maps: What `probe_maps` returned.
-        max_clusters: Largest number of clusters tried.
-    """
-    points = torch.cat([layer.points for layer in maps.values()])
-    found = cluster_points(points, max_clusters=max_clusters)
-    sizes = [len(layer.points) for layer in maps.values()]
-    parts = zip(
-        maps,
-        found.labels.split(sizes),
-        found.cluster_sizes.split(sizes),
-        found.ch_index.split(sizes),
-        strict=True,
-    )
     return {
-        name: LayerClusters(labels=labels.to(torch.int8), cluster_sizes=counts, ch_index=index)
-        for name, labels, counts, index in parts
+        layer.name: LayerPoints(layer, reduced[layer.name], statistics[layer.name].finish())
+        for layer in plan.layers
+        if layer.name in reduced
     }
+
+
+def cluster(points: Points, *, max_clusters: int) -> dict[str, Clusterings]:
+    """Cluster the points of all layers, as `filterwatch.detect_anomaly_filters` does."""
+    return cluster_layers(_reduced(points), max_clusters=max_clusters)
+
+
+def report_on(points: Points, clusterings: Mapping[str, Clusterings]) -> Probed:
+    """Return the report of `filterwatch.detect_anomaly_filters`, from points and clusterings."""
+    n_samples = next(iter(points.values())).reduced.points.shape[1]
+    # The maps are gone: how they were kept no longer matters.
+    plan = Plan([found.layer for found in points.values()], n_samples, memory_budget=0, ranks={})
+    report = judge(plan, _reduced(points), clusterings, criteria=AnomalyCriteria())
+    return Probed(report, {name: found.statistics for name, found in points.items()})
+
+
+def _reduced(points: Points) -> dict[str, Reduced]:
+    return {name: found.reduced for name, found in points.items()}
 
 
 @dataclass(frozen=True)
@@ -156,57 +152,51 @@ class Verdict:
         return sum(int(flagged.sum()) for flagged in self.flagged.values())
 
 
-def judge(
-    maps: Maps,
-    clusters: Clusters,
-    criteria: AnomalyCriteria,
-    *,
-    ch_reference: CHReference = "mean",
+def verdict_of(
+    report: AnomalyReport, criteria: AnomalyCriteria, *, ch_reference: CHReference = "mean"
 ) -> Verdict:
-    """Apply criteria to clusterings: the one place where filters are judged.
+    """Return what criteria say of a report's clusterings, and the samples behind it.
 
     Args:
-        maps: What `probe_maps` returned.
-        clusters: What `cluster_maps` made of it.
+        report: With its points' labels.
         criteria: The thresholds.
         ch_reference: What criterion 2 compares a filter's CH index with, times beta: the layer's
-            ``"mean"`` (the paper), its ``"median"``, or the mean over its ``"active"`` filters, of
-            criterion 3. A filter that one or two samples awake has an index of any size, up to
-            1e14, and lifts the mean above all others of its layer.
+            ``"mean"`` (`AnomalyReport.flags`), its ``"median"``, or the mean over its ``"active"``
+            filters, of criterion 3. A filter that one or two samples awake has an index of any
+            size, up to 1e14, and lifts the mean above all others of its layer.
     """
-    n_samples = next(iter(maps.values())).points.shape[1]
-    limit = criteria.small_cluster_limit(n_samples)
-    flagged: dict[str, Tensor] = {}
+    limit = criteria.small_cluster_limit(report.n_samples)
+    flagged = _flags(report, criteria, ch_reference)
     sources: dict[tuple[str, int], None] = {}
     outliers: Counter[int] = Counter()
     isolated: Counter[int] = Counter()
-    for name, layer in clusters.items():
-        sizes = layer.cluster_sizes
-        mask = flag_anomalies(
-            sizes,
-            layer.ch_index,
-            maps[name].activation,
-            limit=limit,
-            criteria=criteria if ch_reference == "mean" else replace(criteria, ch_ratio=None),
-        )
-        if ch_reference != "mean" and criteria.ch_ratio is not None:
-            reference = _reference(layer.ch_index, maps[name].activation, criteria, ch_reference)
-            mask &= layer.ch_index > criteria.ch_ratio * reference
-        flagged[name] = mask
+    for name, layer in report.layers.items():
         small = isolated_samples(layer, limit)
         isolated.update(_counts(small))
-        outliers.update(_counts(small[mask]))
-        for channel in mask.nonzero().flatten().tolist():
-            source = maps[name].sources[channel]
+        outliers.update(_counts(small[flagged[name]]))
+        for channel in flagged[name].nonzero().flatten().tolist():
+            source = layer.sources[channel]
             if source is not None:
                 sources[source] = None
     return Verdict(flagged, list(sources), dict(outliers), dict(isolated))
 
 
-def _reference(
-    ch_index: Tensor, activation: Tensor, criteria: AnomalyCriteria, ch_reference: CHReference
-) -> Tensor:
+def _flags(
+    report: AnomalyReport, criteria: AnomalyCriteria, ch_reference: CHReference
+) -> dict[str, Tensor]:
+    if ch_reference == "mean" or criteria.ch_ratio is None:
+        return report.flags(criteria)
+    by_others = report.flags(replace(criteria, ch_ratio=None))
+    return {
+        name: by_others[name]
+        & (layer.ch_index > criteria.ch_ratio * _reference(layer, criteria, ch_reference))
+        for name, layer in report.layers.items()
+    }
+
+
+def _reference(layer: LayerReport, criteria: AnomalyCriteria, ch_reference: CHReference) -> Tensor:
     """Return the layer's CH index that a filter's is compared with; NaN without live filters."""
+    ch_index, activation = layer.ch_index, layer.activation
     if ch_reference == "median":
         return ch_index.nanmedian()
     alive = ~torch.isnan(ch_index)
@@ -214,10 +204,21 @@ def _reference(
     return ch_index[active].mean()
 
 
-def isolated_samples(layer: LayerClusters, limit: int) -> Tensor:
+def isolated_samples(layer: LayerReport, limit: int) -> Tensor:
     """Mark the samples [C, N] that lie in clusters of at most ``limit``."""
-    small = small_clusters(layer.cluster_sizes, limit)
-    return small.gather(1, layer.labels.long().clamp(min=0))
+    _, labels = points_and_labels(layer)
+    return small_clusters(layer.cluster_sizes, limit).gather(1, labels.clamp(min=0))
+
+
+def points_and_labels(layer: LayerReport) -> tuple[Tensor, Tensor]:
+    """Return a layer's points [C, N, 2] and their clusters [C, N].
+
+    Raises:
+        ValueError: If the report was read from a file without them.
+    """
+    if layer.points is None or layer.labels is None:
+        raise ValueError("a report without points and labels says nothing of samples")
+    return layer.points, layer.labels
 
 
 def _counts(isolated: Tensor) -> Counter[int]:
@@ -246,9 +247,10 @@ class _Statistics:
         positions = torch.linspace(0, width - 1, min(width, 64)).round().long()
         self._kept.append(magnitude[:, :, positions].half().cpu())
 
-    def finish(self) -> tuple[Tensor, Tensor, Tensor]:
+    def finish(self) -> MapStatistics:
         means = torch.cat(self._means).T  # [C, N]
         elements = torch.cat(self._kept).float()  # [N, C, positions]
         largest = elements.amax((0, 2), keepdim=True)
         sparsity = (elements <= _SILENT * largest).double().mean((0, 2))
-        return kurtosis(means), means.amax(1) / means.median(1).values, sparsity
+        max_to_median = means.amax(1) / means.median(1).values
+        return MapStatistics(kurtosis(means), max_to_median, sparsity)

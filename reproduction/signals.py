@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from filterwatch import AnomalyCriteria
-from reproduction.points_and_verdicts import (
-    Clusters,
-    LayerClusters,
-    LayerMaps,
-    Maps,
-    isolated_samples,
-)
+from filterwatch import AnomalyCriteria, AnomalyReport
+from filterwatch.detection import LayerReport
+from reproduction.points_and_verdicts import MapStatistics, isolated_samples, points_and_labels
 from reproduction.trained_cells import READINGS, TrainedCell
 
 # Names of the signals, and what tables call them.
@@ -45,7 +41,7 @@ def epoch_signals(trained: TrainedCell) -> list[dict[str, Any]]:
     rows = []
     for epoch in trained.kept_epochs:
         curves = trained.curves[epoch]
-        maps, clusters = trained.probed(epoch, default.configuration)
+        probed = trained.probed(epoch, default.configuration)
         rows.append(
             {
                 "epoch": epoch,
@@ -57,9 +53,9 @@ def epoch_signals(trained: TrainedCell) -> list[dict[str, Any]]:
                 "active_count": trained.verdict(
                     epoch, replace(default, ch_reference="active")
                 ).count,
-                "score": anomaly_score(maps, clusters),
-                "scatter": scatter_share(maps, clusters),
-                **rival_signals(maps),
+                "score": anomaly_score(probed.report),
+                "scatter": scatter_share(probed.report),
+                **rival_signals(probed.statistics),
             }
         )
     return rows
@@ -79,7 +75,7 @@ def rises(values: list[float]) -> list[float]:
     return found
 
 
-def isolation_scores(layer: LayerMaps, clusters: LayerClusters) -> Tensor:
+def isolation_scores(layer: LayerReport) -> Tensor:
     """Return how far a filter's small clusters lie from its others, the small ones weighing most.
 
     The sum over all clusters but the largest of separation / size. The separation is the distance
@@ -88,16 +84,14 @@ def isolation_scores(layer: LayerMaps, clusters: LayerClusters) -> Tensor:
     adds next to nothing, a single point far away adds its distance.
 
     Args:
-        layer: C filters' points.
-        clusters: Their clusterings.
+        layer: C filters' points and clusterings.
 
     Returns:
         [C]; NaN for a dead filter.
     """
-    points = layer.points.double()
-    labels = clusters.labels.long()
-    sizes = clusters.cluster_sizes
-    alive = ~torch.isnan(clusters.ch_index)
+    points, labels = points_and_labels(layer)
+    sizes = layer.cluster_sizes
+    alive = ~torch.isnan(layer.ch_index)
     centered = points - points.mean(1, keepdim=True)
     scale = centered.square().sum(2).mean(1).sqrt()
     index = labels.clamp(min=0).unsqueeze(2).expand_as(points)
@@ -112,12 +106,11 @@ def isolation_scores(layer: LayerMaps, clusters: LayerClusters) -> Tensor:
     return (share.sum(1) / scale).where(alive, torch.nan)
 
 
-def scatter_share(maps: Maps, clusters: Clusters, *, small_cluster_size: float = 0.01) -> float:
+def scatter_share(report: AnomalyReport, *, small_cluster_size: float = 0.01) -> float:
     """Return how much of the points' scatter lies in small clusters.
 
     Args:
-        maps: What `reproduction.points_and_verdicts.probe_maps` returned.
-        clusters: Its clusterings.
+        report: With its points' labels.
         small_cluster_size: The paper's lambda, as a fraction of the probe.
 
     Returns:
@@ -125,37 +118,38 @@ def scatter_share(maps: Maps, clusters: Clusters, *, small_cluster_size: float =
         averaged over each layer's filters and then over the layers; NaN without any.
     """
     shares = {}
-    for name, layer in maps.items():
-        points = layer.points.double()
-        limit = AnomalyCriteria(small_cluster_size).small_cluster_limit(points.shape[1])
+    limit = AnomalyCriteria(small_cluster_size).small_cluster_limit(report.n_samples)
+    for name, layer in report.layers.items():
+        points, _ = points_and_labels(layer)
         squares = (points - points.mean(1, keepdim=True)).square().sum(2)
-        isolated = isolated_samples(clusters[name], limit)
-        alive = ~torch.isnan(clusters[name].ch_index)
+        isolated = isolated_samples(layer, limit)
+        alive = ~torch.isnan(layer.ch_index)
         share = (squares * isolated).sum(1) / squares.sum(1)
         shares[name] = share.where(alive, torch.nan)
-    return _mean_of_active(maps, shares)
+    return _mean_of_active(report, shares)
 
 
-def anomaly_score(maps: Maps, clusters: Clusters, *, activation_ratio: float = 0.2) -> float:
+def anomaly_score(report: AnomalyReport, *, activation_ratio: float = 0.2) -> float:
     """Return the mean isolation score of a network's active filters.
 
     Args:
-        maps: What `reproduction.points_and_verdicts.probe_maps` returned.
-        clusters: Its clusterings.
+        report: With its points' labels.
         activation_ratio: Criterion 3: a filter below this times its layer's mean activation does
             not enter.
 
     Returns:
         The mean over layers of the mean over each layer's active filters; NaN without any.
     """
-    scores = {name: isolation_scores(layer, clusters[name]) for name, layer in maps.items()}
-    return _mean_of_active(maps, scores, activation_ratio)
+    scores = {name: isolation_scores(layer) for name, layer in report.layers.items()}
+    return _mean_of_active(report, scores, activation_ratio)
 
 
-def _mean_of_active(maps: Maps, values: dict[str, Tensor], activation_ratio: float = 0.2) -> float:
+def _mean_of_active(
+    report: AnomalyReport, values: dict[str, Tensor], activation_ratio: float = 0.2
+) -> float:
     """Average over each layer's active filters, then over the layers; NaN marks dead filters."""
     means = []
-    for name, layer in maps.items():
+    for name, layer in report.layers.items():
         alive = ~torch.isnan(values[name])
         if bool(alive.any()):
             threshold = activation_ratio * layer.activation[alive].mean()
@@ -164,16 +158,16 @@ def _mean_of_active(maps: Maps, values: dict[str, Tensor], activation_ratio: flo
     return sum(means) / len(means) if means else float("nan")
 
 
-def rival_signals(maps: Maps) -> dict[str, float]:
+def rival_signals(statistics: Mapping[str, MapStatistics]) -> dict[str, float]:
     """Return what cheaper statistics than a clustering say of a network.
 
     Returns:
-        ``kurtosis`` and ``max_to_median``: medians over all live filters of the statistics of a
-        map's mean absolute activation over the samples; ``sparsity``: the mean share of silent
-        elements. See `reproduction.points_and_verdicts.LayerMaps`.
+        ``kurtosis`` and ``max_to_median``: the mean and the median, over all filters that have
+        one, of these statistics of a map's mean absolute activation; ``sparsity``: the mean share
+        of silent elements. See `reproduction.points_and_verdicts.MapStatistics`.
     """
     gathered = {
-        name: torch.cat([getattr(layer, name).double() for layer in maps.values()])
+        name: torch.cat([getattr(layer, name).double() for layer in statistics.values()])
         for name in ("kurtosis", "max_to_median", "sparsity")
     }
     return {

@@ -21,11 +21,11 @@ from reproduction.cell_training import check_settings, run_folder, train_cell
 from reproduction.cells import Cell
 from reproduction.kept_probes import Configuration, load_network, probed
 from reproduction.options import Options
-from reproduction.points_and_verdicts import CHReference, Clusters, Maps, Verdict, judge
+from reproduction.points_and_verdicts import CHReference, Probed, Verdict, verdict_of
 from reproduction.result_files import describe
 from reproduction.run_folder import RunFolder
 
-_REMEMBERED = 64  # probes of a simple CNN take 7 MB each
+_REMEMBERED = 64  # probes of a simple CNN take 10 MB each
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Reading:
         title: How tables call it.
         configuration: How networks are probed.
         criteria: The thresholds.
-        ch_reference: See `reproduction.points_and_verdicts.judge`.
+        ch_reference: See `reproduction.points_and_verdicts.verdict_of`.
     """
 
     title: str
@@ -68,13 +68,10 @@ class Session:
     def __init__(self, options: Options) -> None:
         self.options = options
         self._images: dict[str, Images] = {}
-        self._probed: OrderedDict[tuple[str, int, Configuration], tuple[Maps, Clusters]]
-        self._probed = OrderedDict()
+        self._probed: OrderedDict[tuple[str, int, Configuration], Probed] = OrderedDict()
 
-    def probed(
-        self, trained: TrainedCell, epoch: int, configuration: Configuration
-    ) -> tuple[Maps, Clusters]:
-        """Return maps and clusterings of an epoch; those asked for last stay in memory."""
+    def probed(self, trained: TrainedCell, epoch: int, configuration: Configuration) -> Probed:
+        """Return what a probe finds at an epoch; those asked for last stay in memory."""
         key = (trained.cell.name, epoch, configuration)
         if key not in self._probed:
             self._probed[key] = probed(
@@ -172,14 +169,14 @@ class TrainedCell:
         network = load_network(self.folder, epoch, self.datamodule)
         return network.to(self.session.options.device)
 
-    def probed(self, epoch: int, configuration: Configuration) -> tuple[Maps, Clusters]:
-        """Return maps and clusterings of an epoch."""
+    def probed(self, epoch: int, configuration: Configuration) -> Probed:
+        """Return what a probe finds at an epoch."""
         return self.session.probed(self, epoch, configuration)
 
     def verdict(self, epoch: int, reading: Reading) -> Verdict:
         """Return the anomaly filters of an epoch under a reading."""
-        maps, clusters = self.probed(epoch, reading.configuration)
-        return judge(maps, clusters, reading.criteria, ch_reference=reading.ch_reference)
+        report = self.probed(epoch, reading.configuration).report
+        return verdict_of(report, reading.criteria, ch_reference=reading.ch_reference)
 
 
 def trained_cells(

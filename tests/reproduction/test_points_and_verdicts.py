@@ -8,7 +8,7 @@ from reproduction import kept_probes
 from reproduction.cell_images import Images
 from reproduction.cells import Cell
 from reproduction.kept_probes import Configuration, code_version, probe_images, probed
-from reproduction.points_and_verdicts import cluster_maps, judge, kurtosis, probe_maps
+from reproduction.points_and_verdicts import cluster, kurtosis, probe_points, report_on, verdict_of
 from reproduction.run_folder import UNTRAINED, RunFolder
 
 CRITERIA = [AnomalyCriteria(), AnomalyCriteria(0.1), AnomalyCriteria.paper(2)]
@@ -32,13 +32,17 @@ def datamodule(image_folder):
     return made
 
 
+def reported(network, probe, max_clusters, **options):
+    points = probe_points(network, probe, **options)
+    return report_on(points, cluster(points, max_clusters=max_clusters)).report
+
+
 @pytest.mark.parametrize("criteria", CRITERIA)
 @pytest.mark.parametrize("options", [{}, {"max_clusters": 5}])
 def test_verdicts_are_those_of_the_public_function(network, probe, criteria, options):
     report = detect_anomaly_filters(network, probe, criteria=criteria, **options)
-    maps = probe_maps(network, probe)
     most = options.get("max_clusters", Configuration().max_clusters)
-    verdict = judge(maps, cluster_maps(maps, max_clusters=most), criteria)
+    verdict = verdict_of(reported(network, probe, most), criteria)
     assert verdict.count == report.count
     assert verdict.sources == report.filters
     assert verdict.outliers == report.outlier_samples()
@@ -46,41 +50,37 @@ def test_verdicts_are_those_of_the_public_function(network, probe, criteria, opt
 
 
 def test_against_the_median_one_huge_index_silences_nobody(network, probe):
-    maps = probe_maps(network, probe)
-    clusters = cluster_maps(maps, max_clusters=6)
+    report = reported(network, probe, 6)
     criteria = AnomalyCriteria(0.1, small_cluster_ratio=None, activation_ratio=None)
-    for layer in clusters.values():
+    for layer in report.layers.values():
         layer.ch_index.clamp_(max=100.0)
         layer.ch_index[0] = 1e5
-    assert judge(maps, clusters, criteria).count == len(clusters)
-    verdict = judge(maps, clusters, criteria, ch_reference="median")
-    for name, layer in clusters.items():
+    assert verdict_of(report, criteria).count == len(report.layers)
+    verdict = verdict_of(report, criteria, ch_reference="median")
+    for name, layer in report.layers.items():
         defined = layer.ch_index[~torch.isnan(layer.ch_index)]
         assert int(verdict.flagged[name].sum()) == int((defined > defined.median()).sum())
 
 
 def test_a_filter_that_hardly_fires_does_not_lift_the_mean_of_active_ones(network, probe):
-    maps = probe_maps(network, probe)
-    clusters = cluster_maps(maps, max_clusters=6)
+    report = reported(network, probe, 6)
     criteria = AnomalyCriteria(0.1, small_cluster_ratio=None)
-    for name, layer in clusters.items():
+    for layer in report.layers.values():
         layer.ch_index[0] = 1e5
-        maps[name].activation[0] = 1e-9
-    assert judge(maps, clusters, criteria).count == 0
-    verdict = judge(maps, clusters, criteria, ch_reference="active")
-    for name, layer in clusters.items():
-        activation = maps[name].activation
+        layer.activation[0] = 1e-9
+    assert verdict_of(report, criteria).count == 0
+    verdict = verdict_of(report, criteria, ch_reference="active")
+    for name, layer in report.layers.items():
         alive = ~torch.isnan(layer.ch_index)
-        active = alive & (activation >= 0.2 * activation[alive].mean())
+        active = alive & (layer.activation >= 0.2 * layer.activation[alive].mean())
         expected = active & (layer.ch_index > layer.ch_index[active].mean())
         assert torch.equal(verdict.flagged[name], expected)
 
 
 def test_layer_wise_components_are_those_of_the_public_function(network, probe):
     report = detect_anomaly_filters(network, probe, pca="layer", criteria=AnomalyCriteria(0.1))
-    maps = probe_maps(network, probe, pca="layer")
-    clusters = cluster_maps(maps, max_clusters=Configuration().max_clusters)
-    assert judge(maps, clusters, AnomalyCriteria(0.1)).count == report.count
+    again = reported(network, probe, Configuration().max_clusters, pca="layer")
+    assert verdict_of(again, AnomalyCriteria(0.1)).count == report.count
 
 
 def test_statistics_of_a_map_by_hand():
@@ -89,7 +89,7 @@ def test_statistics_of_a_map_by_hand():
     nn.init.ones_(network[0].weight)
     values = [0.0, 1.0, 5.0]
     images = torch.tensor(values).view(3, 1, 1, 1).expand(3, 1, 2, 2).contiguous()
-    layer = probe_maps(network, images)["1"]
+    layer = probe_points(network, images)["1"].statistics
     deviations = [value - 2 for value in values]
     fourth, second = (sum(d**power for d in deviations) / 3 for power in (4, 2))
     assert layer.kurtosis.item() == pytest.approx(fourth / second**2)
@@ -110,12 +110,15 @@ def test_a_second_look_comes_from_disk(trained_runs, datamodule):
         raise AssertionError("images were asked for")
 
     configuration = Configuration(max_clusters=6)
-    maps, clusters = probed(folder, UNTRAINED, lambda: datamodule, configuration)
-    again, clusters_again = probed(folder, UNTRAINED, refuse, configuration)
-    for name, layer in maps.items():
-        assert torch.equal(layer.points, again[name].points)
-        assert layer.sources == again[name].sources
-        assert torch.equal(clusters[name].labels, clusters_again[name].labels)
+    found = probed(folder, UNTRAINED, lambda: datamodule, configuration)
+    again = probed(folder, UNTRAINED, refuse, configuration)
+    said, said_again = (one.report.to_dict(include_samples=True) for one in (found, again))
+    assert said == said_again
+    for name, statistics in found.statistics.items():
+        for kept, kept_again in zip(
+            vars(statistics).values(), vars(again.statistics[name]).values(), strict=True
+        ):
+            torch.testing.assert_close(kept, kept_again, rtol=0, atol=0, equal_nan=True)
     # Other clusterings of the same points need no images either.
     probed(folder, UNTRAINED, refuse, Configuration(max_clusters=5))
 
