@@ -1,4 +1,4 @@
-"""Stage two: feature maps, gathered batch by batch, to points in the plane."""
+"""Stage two: feature maps, gathered batch by batch, to points in the plane (section 3.1)."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ class LayerReduction:
         return Reduced(self._points.cpu(), activation.cpu())
 
     def _merge(self, rows: Tensor, rank: int) -> None:
-        """Add rows [C, B, D] to factorisations, a group of filters and a few samples at a time."""
+        """Add rows [C, B, D] to factorizations, a group of filters and a few samples at a time."""
         n_filters, _, width = rows.shape
         # Common components need a common basis: all filters' maps are one problem then.
         common = self._pca == "layer"

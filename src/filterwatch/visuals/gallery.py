@@ -130,7 +130,7 @@ class Gallery:
         epoch = trainer.current_epoch
         self._step = scalar_step(trainer)
         own = [gallery.metric for gallery in _galleries(trainer)]
-        # Every process reads the metrics, because reading may synchronise.
+        # Every process reads the metrics, because reading may synchronize.
         metrics = trainer.callback_metrics.items()
         self.curves.add(
             epoch,
