@@ -86,8 +86,9 @@ class StopTraining(Action):
 
     def judge(self, fit: RunningFit, report: AnomalyReport, epoch: int) -> None:
         """Stop training on every process if there is a reason to."""
-        reason = fit.decide(lambda: self.reason_to_stop(fit.history))
-        if reason is None:
+        reason = self.reason_to_stop(fit.history)
+        # Not `fit.decide`: a rule of one's own may see a reason on one process alone.
+        if not fit.trainer.strategy.reduce_boolean_decision(reason is not None, all=False):
             return
         fit.trainer.should_stop = True
         if self.stopped_epoch is None:
