@@ -199,7 +199,7 @@ class LayerReduction:
                     factors.add(copied.transpose(0, 1).reshape(1, -1, width) if common else copied)
             magnitudes.append(magnitude)
         self._magnitude = torch.cat(magnitudes) + self._magnitude.to(rows.device)
-        self._is_finite()
+        self._give_up_unless_finite()
 
     def _reduce(self, rows: Tensor) -> None:
         """Reduce all rows [C, N, D] of the layer at once; kept ones are overwritten."""
@@ -211,7 +211,7 @@ class LayerReduction:
             at_once = len(rows) if self._pca == "layer" else self._filters_at_once(rows)
             parts = [self._project(p if kept else _copied(p)) for p in rows.split(at_once)]
             self._points, self._magnitude = map(torch.cat, zip(*parts, strict=True))
-        self._is_finite()
+        self._give_up_unless_finite()
 
     def _project(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Reduce [C, N, D], overwriting them; return points and sums of absolute values."""
@@ -232,14 +232,13 @@ class LayerReduction:
         workspace = Workspace() if self._workspace is None else self._workspace
         return workspace.empty(f"{self._name} {of}", shape, rows)
 
-    def _is_finite(self) -> bool:
-        """Return whether the maps so far are; give up if not."""
+    def _give_up_unless_finite(self) -> None:
+        """Give up if there is NaN or infinity in the maps so far."""
         broken = int((~torch.isfinite(self._magnitude)).sum())
         if broken and self._shape is not None:
             self._give_up(
                 f"NaN or infinity in the maps of {broken} of its {self._shape[0]} filters"
             )
-        return broken == 0
 
     def _give_up(self, reason: str) -> None:
         self._skip = reason

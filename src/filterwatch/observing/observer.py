@@ -169,11 +169,11 @@ def observe(
         for name, layer in (wanted or {}).items()
     }
     unmasked: dict[str, Tensor] = {}
-    seen: list[Output] = []
-    expected = outputs
+    expected = None if outputs is None else iter(outputs)
 
-    def compare(length: int | None) -> None:
-        if expected is not None and seen != list(expected[:length]):
+    def compare(output: Output | None) -> None:
+        """Compare with what comes next; ``None`` is the end."""
+        if expected is not None and next(expected, None) != output:
             raise NetworkChangedError("the network runs other layers than when they were found")
 
     def keep(operation: Operation) -> None:
@@ -184,8 +184,7 @@ def observe(
         name, maps = operation.layer_name, operation.maps
         if operation.kind == "normalization":
             return
-        seen.append((name, maps.shape[1]))
-        compare(len(seen))
+        compare((name, maps.shape[1]))
         if not (wanted is None or name in wanted):
             return
         if name in unmasked:
