@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from filterwatch.datamodules import (
     CIFAR10DataModule,
@@ -11,9 +14,12 @@ from filterwatch.datamodules import (
     DownloadedDataModule,
     FashionMNISTDataModule,
     ImageDataModule,
+    ImageDataset,
     ImageFolderDataModule,
     LabelledImages,
     Split,
+    Stream,
+    seeded_generator,
 )
 from reproduction.cells import REGIMES, Cell
 
@@ -24,6 +30,15 @@ _DOWNLOADED: dict[str, type[DownloadedDataModule]] = {
 }
 # Held out for probes: six draws of 1,000, or one of 5,000; a fifth where images are few.
 POOL_SIZE = 6000
+# Classes of CIFAR-10 that are confused, in pairs.
+_PAIRS = (
+    ("airplane", "ship"),
+    ("automobile", "truck"),
+    ("bird", "frog"),
+    ("cat", "dog"),
+    ("deer", "horse"),
+)
+LIKENESS = dict((*_PAIRS, *(pair[::-1] for pair in _PAIRS)))
 _IMAGE_SIZES = {"alexnet": 227}  # bicubic (section 4, "Datasets")
 
 
@@ -33,13 +48,19 @@ class DividedImages(ImageDataModule):
     Args:
         original: Where images come from; it loads each split when it is first wanted, once.
         cache: The splits loaded so far.
+        alike: Share of the training labels to replace by the class most like them; see `LIKENESS`.
         **options: Arguments of `ImageDataModule`.
+
+    Raises:
+        ValueError: If labels are to be replaced and a class has none that is like it.
     """
 
     def __init__(
         self,
         original: ImageDataModule,
         cache: dict[Split, LabelledImages | None],
+        *,
+        alike: float = 0.0,
         **options: Any,
     ) -> None:
         self.class_names = original.class_names
@@ -50,6 +71,28 @@ class DividedImages(ImageDataModule):
         super().__init__(**options)
         self._original = original
         self._cache = cache
+        self._alike = alike
+        unlike = [name for name in self.class_names if alike and name not in LIKENESS]
+        if unlike:
+            raise ValueError(
+                f"no class is known to be like {', '.join(unlike)}: take labels that are wrong by "
+                "chance, or CIFAR-10"
+            )
+
+    @property
+    def train_dataset(self) -> ImageDataset:
+        """The images to train on, some with the label of a class that is like theirs."""
+        dataset = super().train_dataset
+        generator = seeded_generator(self.seed, Stream.LABEL_NOISE)
+        chosen = torch.randperm(len(dataset), generator=generator)
+        chosen = chosen[: round(self._alike * len(dataset))]
+        if not len(chosen):
+            return dataset
+        names = self.class_names
+        like = torch.tensor([names.index(LIKENESS[name]) for name in names])
+        labels = dataset.labels.clone()
+        labels[chosen] = like[labels[chosen]]
+        return replace(dataset, labels=labels)
 
     def load_split(self, split: Split) -> LabelledImages | None:
         """Return a split of the original, which reads it the first time."""
@@ -100,6 +143,10 @@ class Images:
         regime = REGIMES[cell.regime]
         n_classes = self._original.num_classes
         options.setdefault("probe_size", self._pool_size())
+        noise = regime.wrong_labels if regime.wrong_by == "chance" else 0.0
+        if regime.shuffled_labels:
+            # So many wrong labels, drawn uniformly, leave every label independent of the image.
+            noise = 1 - 1 / n_classes
         return DividedImages(
             self._original,
             self._cache,
@@ -108,8 +155,8 @@ class Images:
             image_size=_IMAGE_SIZES.get(cell.model),
             train_size=cell.train_size,
             augment=regime.augment,
-            # So many wrong labels, drawn uniformly, leave every label independent of the image.
-            label_noise=1 - 1 / n_classes if regime.shuffled_labels else 0.0,
+            label_noise=noise,
+            alike=regime.wrong_labels if regime.wrong_by == "likeness" else 0.0,
             **options,
         )
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from filterwatch.datamodules import ImageDataModule, ImageDataset, seeded_generator
 from filterwatch.models import ImageClassifier
 from reproduction.cells import Cell
+from reproduction.networks import build
 from reproduction.run_folder import UNTRAINED, RunFolder
 
 # Training images on which loss and accuracy are taken in evaluation mode, without augmentation.
@@ -57,11 +58,12 @@ def train_cell(
         return folder
     folder.write_settings(settings)
     torch.manual_seed(cell.seed)
+    network = build(
+        cell.model, datamodule.num_classes, datamodule.in_channels, datamodule.image_size
+    )
     classifier = ImageClassifier(
-        cell.model,
+        network,
         num_classes=datamodule.num_classes,
-        in_channels=datamodule.in_channels,
-        image_size=datamodule.image_size,
         learning_rate=cell.learning_rate,
         weight_decay=settings["weight_decay"],
     )

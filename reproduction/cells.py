@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
-from filterwatch.models import NETWORKS
+from reproduction.networks import NETWORKS
 
 COMMAND = "python -m reproduction"
 
@@ -20,6 +20,7 @@ MODEL_TITLES = {
     "alexnet": "AlexNet",
     "lenet5": "LeNet-5",
     "resnet18": "ResNet-18",
+    "narrow_resnet18": "ResNet-18 of a quarter of the width",
 }
 # Too slow for a CPU: run there only when named.
 NEEDS_GPU = ("alexnet", "resnet18")
@@ -34,17 +35,27 @@ class Regime:
         weight_decay: Adam's L2 penalty.
         shuffled_labels: Whether training labels are drawn at random, which leaves nothing to
             learn but the single samples.
+        wrong_labels: Share of the training labels that are replaced by another class.
+        wrong_by: ``"chance"``: any other class; ``"likeness"``: the class most like the true one.
     """
 
     augment: bool = False
     weight_decay: float = 0.0
     shuffled_labels: bool = False
+    wrong_labels: float = 0.0
+    wrong_by: Literal["chance", "likeness"] = "chance"
 
 
+WRONG_PERCENTAGES = (5, 10, 20, 40)
 REGIMES = {
     "overfit": Regime(),
     "regularised": Regime(augment=True, weight_decay=1e-4),
     "shuffled": Regime(shuffled_labels=True),
+    **{f"wrong{share}": Regime(wrong_labels=share / 100) for share in WRONG_PERCENTAGES},
+    **{
+        f"alike{share}": Regime(wrong_labels=share / 100, wrong_by="likeness")
+        for share in WRONG_PERCENTAGES
+    },
 }
 
 
@@ -77,7 +88,7 @@ class Cell:
 
     def __post_init__(self) -> None:
         for what, name, known in (
-            ("model", self.model, tuple(NETWORKS)),
+            ("model", self.model, NETWORKS),
             ("dataset", self.dataset, DATASETS),
             ("regime", self.regime, tuple(REGIMES)),
         ):
@@ -121,4 +132,6 @@ class Cell:
             "augment": regime.augment,
             "weight_decay": regime.weight_decay,
             "shuffled_labels": regime.shuffled_labels,
+            "wrong_labels": regime.wrong_labels,
+            "wrong_by": regime.wrong_by,
         }

@@ -16,9 +16,9 @@ from torch import Tensor
 import filterwatch
 from filterwatch.datamodules import ImageDataModule
 from filterwatch.detection import PCA, Clusterings, Reduced
-from filterwatch.models import build_network
 from filterwatch.observing import Layer
 from reproduction.cell_training import read_batch, unaugmented
+from reproduction.networks import build
 from reproduction.points_and_verdicts import (
     LayerPoints,
     MapStatistics,
@@ -88,7 +88,7 @@ def probe_images(
 def load_network(folder: RunFolder, epoch: int, datamodule: ImageDataModule) -> torch.nn.Module:
     """Return a run's network with the weights of an epoch (-1: untrained), in evaluation mode."""
     settings = folder.settings() or {}
-    network = build_network(
+    network = build(
         settings["model"], datamodule.num_classes, datamodule.in_channels, datamodule.image_size
     )
     network.load_state_dict(folder.weights(epoch))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import torch
 
-from filterwatch.models import NETWORKS
 from reproduction.cells import DATASETS, NEEDS_GPU, REGIMES, Cell
+from reproduction.networks import NETWORKS
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="folder of the results (default: docs/results)",
     )
     which = parser.add_argument_group("which cells")
-    which.add_argument("--models", nargs="+", choices=tuple(NETWORKS))
+    which.add_argument("--models", nargs="+", choices=NETWORKS)
     which.add_argument("--datasets", nargs="+", choices=DATASETS)
     which.add_argument("--regimes", nargs="+", choices=tuple(REGIMES))
     which.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
