@@ -15,6 +15,12 @@ if TYPE_CHECKING:
         cluster_points,
         detect_anomaly_filters,
     )
+    from filterwatch.memorization import (
+        LayerMemorization,
+        MemorizationReport,
+        Sample,
+        measure_memorization,
+    )
 
     __version__: str
 
@@ -24,25 +30,33 @@ __all__ = [
     "AnomalyFilterCallback",
     "AnomalyReport",
     "Clusterings",
+    "LayerMemorization",
     "LayerReport",
     "MaskFilters",
+    "MemorizationReport",
+    "Sample",
     "StopTraining",
     "cluster_points",
     "detect_anomaly_filters",
     "mask_filters",
+    "measure_memorization",
 ]
 
 # Where a name comes from, unless it is from the detection. Nothing is imported before it is asked
 # for: the detection needs no Lightning, and `filterwatch --help` needs neither.
 _HOMES = {
     "AnomalyFilterCallback": "callbacks",
+    "LayerMemorization": "memorization",
     "MaskFilters": "actions",
+    "MemorizationReport": "memorization",
+    "Sample": "memorization",
     "StopTraining": "actions",
     "mask_filters": "actions",
+    "measure_memorization": "memorization",
 }
 _PACKAGES = (
     *("actions", "analysis", "callbacks", "datamodules"),
-    *("detection", "models", "observing", "visuals"),
+    *("detection", "memorization", "models", "observing", "visuals"),
 )
 
 

@@ -4,6 +4,7 @@ from filterwatch.observing.isolation import preserved_random_state, undisturbed
 from filterwatch.observing.observer import (
     Forward,
     Layer,
+    Listener,
     MapConsumer,
     Masks,
     NetworkChangedError,
@@ -22,6 +23,7 @@ __all__ = [
     "UNKNOWN",
     "Forward",
     "Layer",
+    "Listener",
     "MapConsumer",
     "Masks",
     "NetworkChangedError",

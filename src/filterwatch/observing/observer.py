@@ -61,6 +61,16 @@ class Masks(Protocol):
         """Hold the model as it would be without any of the masks, and put them back."""
 
 
+class Listener(Protocol):
+    """Follows forward passes beside whoever asked for feature maps; see `observe`."""
+
+    def operation(self, operation: Operation) -> None:
+        """Look at what an operator put out: maps [B, C, h, w], or units [B, U] of dense layers."""
+
+    def end_batch(self, batch: Any, output: object) -> None:
+        """Look at a batch that has gone through, and at what the forward pass returned."""
+
+
 class NetworkChangedError(RuntimeError):
     """A network runs other layers than when they were found."""
 
@@ -137,6 +147,7 @@ def observe(
     forward: Forward | None = None,
     seed: int = 0,
     outputs: Sequence[Output] | None = None,
+    listener: Listener | None = None,
 ) -> None:
     """Send batches through a model and hand feature maps over, as soon as they exist.
 
@@ -157,6 +168,7 @@ def observe(
         seed: Seed of whatever the model draws.
         outputs: What all layers put out when ``layers`` were found, to be compared with what they
             put out for the first batch.
+        listener: Follows the passes of the model as it is, dense layers included.
 
     Raises:
         NetworkChangedError: If that differs.
@@ -182,7 +194,9 @@ def observe(
 
     def hand_over(operation: Operation) -> None:
         name, maps = operation.layer_name, operation.maps
-        if operation.kind == "normalization":
+        if listener is not None:
+            listener.operation(operation)
+        if operation.kind == "normalization" or maps.ndim != 4:
             return
         compare((name, maps.shape[1]))
         if not (wanted is None or name in wanted):
@@ -192,23 +206,27 @@ def observe(
             maps = maps.index_copy(1, index, unmasked.pop(name))
         consume(name, maps)
 
+    def go_through(batch: Any) -> None:
+        nonlocal expected
+        with observed(model, hand_over, units=listener is not None):
+            output = run(batch)
+        compare(None)
+        expected = None  # of one batch is enough
+        if listener is not None:
+            listener.end_batch(batch, output)
+
     if masks is None or not masked:
         with undisturbed(model, seed=seed):
             for batch in batches:
-                with observed(model, hand_over):
-                    run(batch)
-                compare(None)
-                expected = None  # of one batch is enough
+                go_through(batch)
         return
     with preserved_random_state(seed):  # which iterating a DataLoader draws from
         for batch in batches:
             # Both passes draw the same numbers.
             with masks.lifted(), undisturbed(model, seed=seed), observed(model, keep):
                 run(batch)
-            with undisturbed(model, seed=seed), observed(model, hand_over):
-                run(batch)
-            compare(None)
-            expected = None
+            with undisturbed(model, seed=seed):
+                go_through(batch)
 
 
 def default_forward(model: nn.Module) -> Forward:
@@ -257,7 +275,8 @@ class Operation:
         layer_name: The name that reports show it under; a normalization has none.
         module_name: The running module's name.
         owner: The name of the module that holds the filters, of a convolution.
-        maps: What it put out; maps [B, C, h, w] unless it is a normalization.
+        maps: What it put out: maps [B, C, h, w], units [B, U] of a dense layer, or anything if it
+            is a normalization.
         args: What it was given.
     """
 
@@ -274,15 +293,18 @@ def observed(
     model: nn.Module,
     consume: Callable[[Operation], None],
     provenance: Provenance | None = None,
+    *,
+    units: bool = False,
 ) -> Iterator[None]:
     """Call ``consume`` for every convolution, activation and max-pool with 4-D output.
 
-    And for every normalization, which puts out no maps of its own. ``provenance`` follows every
-    operator where it is given.
+    And for every normalization, which puts out no maps of its own; with ``units`` also for every
+    dense layer and activation with 2-D output. ``provenance`` follows every operator where it is
+    given.
     """
     running = _RunningModules(model)
     try:
-        with _Observer(running, consume, provenance):
+        with _Observer(running, consume, provenance, units):
             yield
     finally:
         running.detach()
@@ -340,12 +362,15 @@ class _Observer(TorchDispatchMode):
         running: _RunningModules,
         consume: Callable[[Operation], None],
         provenance: Provenance | None,
+        units: bool,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
         self._running = running
         self._consume = consume
         self._provenance = provenance
-        self._calls: Counter[str] = Counter()
+        self._units = units
+        # Counted apart, so that layers with maps have the same names whoever looks at the others.
+        self._calls: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -361,11 +386,13 @@ class _Observer(TorchDispatchMode):
             return output
         if kind == "normalization":
             self._consume(Operation(kind, "", self._running.name, None, maps, args))
-        elif maps.ndim == 4:
+        elif maps.ndim == 4 or (self._units and maps.ndim == 2):
             layer, owner = self._running.locate(kind, operator, args)
-            self._calls[layer] += 1
-            call = self._calls[layer]
-            numbered = layer if call == 1 else f"{layer}#{call}"
+            if maps.ndim == 2 and self._calls[True][layer]:
+                layer = f"{layer} (dense)"  # a module may serve both
+            calls = self._calls[maps.ndim == 4]
+            calls[layer] += 1
+            numbered = layer if calls[layer] == 1 else f"{layer}#{calls[layer]}"
             self._consume(Operation(kind, numbered, self._running.name, owner, maps, args))
         return output
 

@@ -17,6 +17,9 @@ ACTIVATION = frozenset(
     }
 )  # fmt: skip
 
+# A dense layer, as the dispatcher runs it.
+LINEAR = frozenset({"addmm", "mm", "linear"})
+
 MAX_POOL = frozenset(
     {
         "max_pool2d", "max_pool2d_with_indices", "adaptive_max_pool2d", "fractional_max_pool2d",
@@ -55,6 +58,8 @@ _SHOWN = {
     "convolution": "conv2d",
     "_convolution": "conv2d",
     "max_pool2d_with_indices": "max_pool2d",
+    "addmm": "linear",
+    "mm": "linear",
     "_prelu_kernel": "prelu",
     "rrelu_with_noise": "rrelu",
 }
@@ -68,10 +73,13 @@ def plain_name(operator: str) -> str:
 def kind_of(name: str) -> str | None:
     """Return ``"convolution"``, ``"activation"`` or ``"max_pool"`` for what makes feature maps.
 
-    ``"normalization"`` for what masking a filter must reach too, ``None`` for anything else.
+    ``"linear"`` for a dense layer, ``"normalization"`` for what masking a filter must reach too,
+    ``None`` for anything else.
     """
     if name in CONVOLUTION:
         return "convolution"
+    if name in LINEAR:
+        return "linear"
     if is_batch_norm(name) or name in _NORMALIZATION:
         return "normalization"
     if name in ACTIVATION:

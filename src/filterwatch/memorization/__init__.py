@@ -1,0 +1,46 @@
+"""What each layer knows of its training images' labels by heart, in plain PyTorch."""
+
+from filterwatch.memorization.decoder import EVIDENCE_FLOOR, FEWEST_IN_HALF, Decoder, halve
+from filterwatch.memorization.evidence import (
+    JOINT,
+    OUTPUT,
+    HeldOut,
+    UnmeasurableError,
+    checked_labels,
+    log_probabilities,
+)
+from filterwatch.memorization.features import (
+    BatchFeatures,
+    DecodedLayer,
+    FeatureListener,
+    features_of,
+    find_decoded_layers,
+    joined,
+)
+from filterwatch.memorization.measure import LabeledSamples, TrainingRecord, measure_memorization
+from filterwatch.memorization.report import LayerMemorization, MemorizationReport, Sample
+
+__all__ = [
+    "EVIDENCE_FLOOR",
+    "FEWEST_IN_HALF",
+    "JOINT",
+    "OUTPUT",
+    "BatchFeatures",
+    "DecodedLayer",
+    "Decoder",
+    "FeatureListener",
+    "HeldOut",
+    "LabeledSamples",
+    "LayerMemorization",
+    "MemorizationReport",
+    "Sample",
+    "TrainingRecord",
+    "UnmeasurableError",
+    "checked_labels",
+    "features_of",
+    "find_decoded_layers",
+    "halve",
+    "joined",
+    "log_probabilities",
+    "measure_memorization",
+]

@@ -1,0 +1,218 @@
+"""From features to evidence: decoders fitted on held-out samples, heard on others as they pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from filterwatch.memorization.decoder import (
+    FEWEST_IN_HALF,
+    Decoder,
+    evidence_of,
+    halve,
+)
+from filterwatch.memorization.features import BatchFeatures, DecodedLayer
+
+# Names of the rows that belong to no single layer: all hidden ones together, and the network.
+JOINT = "hidden layers"
+OUTPUT = "output"
+
+
+class UnmeasurableError(ValueError):
+    """Samples by which memorization cannot be measured."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What one row says of N samples.
+
+    Attributes:
+        evidence: For each sample's own label, in nats, float32 [N]; NaN where it is not measured.
+        answers: The label that it would give each, int64 [N].
+    """
+
+    evidence: Tensor
+    answers: Tensor
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The held-out samples: what decoders have learned from each half, and say of the other.
+
+    Attributes:
+        layers: The hidden layers that have decoders, in forward order.
+        decoders: For each, those of the first and of the second half.
+        classes: The labels that they know, ascending, int64 [K].
+        labels: Label of each held-out sample, int64 [M].
+        heard: For each row, what it says of them; see `rows`.
+        skipped: Layer name to the reason why it has no decoders.
+    """
+
+    layers: list[DecodedLayer]
+    decoders: dict[str, tuple[Decoder, Decoder]]
+    classes: Tensor
+    labels: Tensor
+    heard: dict[str, Heard]
+    skipped: dict[str, str]
+
+    @property
+    def rows(self) -> dict[str, str]:
+        """Name and kind of every row: the hidden layers, all together, the network if it can."""
+        kinds = {layer.name: layer.kind for layer in self.layers}
+        return kinds | {JOINT: "joint"} | ({OUTPUT: "output"} if OUTPUT in self.heard else {})
+
+    @classmethod
+    def fit(
+        cls, layers: Sequence[DecodedLayer], features: BatchFeatures, *, seed: int = 0
+    ) -> HeldOut:
+        """Fit decoders on held-out samples.
+
+        Args:
+            layers: The hidden layers.
+            features: Those of all held-out samples.
+            seed: Seed of the division into halves.
+
+        Raises:
+            UnmeasurableError: If the samples have no class labels, there are fewer than two classes
+                of at least ten samples, or no hidden layer can be decoded.
+        """
+        labels = checked_labels(features.labels)
+        halves = halve(labels, torch.Generator().manual_seed(seed))
+        members = [(halves == half).nonzero().flatten() for half in (0, 1)]
+        decoders: dict[str, tuple[Decoder, Decoder]] = {}
+        skipped: dict[str, str] = {}
+        for layer in layers:
+            values = features.layers.get(layer.name)
+            reason = _unusable(values, len(labels))
+            if values is None or reason is not None:
+                skipped[layer.name] = reason or ""
+                continue
+            first, second = (Decoder.fit(values[half], labels[half]) for half in members)
+            decoders[layer.name] = first, second
+        if not decoders:
+            reasons = "; ".join(f"{name}: {reason}" for name, reason in skipped.items())
+            raise UnmeasurableError(
+                f"no hidden layer can be decoded ({reasons or 'there is none'})"
+            )
+        kept = [layer for layer in layers if layer.name in decoders]
+        classes = labels[members[0]].unique()
+        other = (halves == 0).unsqueeze(1)  # each sample is heard by the half that lacks it
+        heard = {
+            name: _heard(torch.where(other, second, first), classes, labels)
+            for name, (first, second) in _posteriors(decoders, features.layers)
+        }
+        for row in heard.values():
+            row.evidence[halves < 0] = torch.nan
+        network, reason = _network(features.logits, labels)
+        if network is None:
+            skipped[OUTPUT] = reason
+        else:
+            heard[OUTPUT] = network
+        return cls(kept, decoders, classes, labels, heard, skipped)
+
+    def hear(self, features: BatchFeatures) -> dict[str, Heard]:
+        """Return what each row says of a batch of samples that no decoder was fitted on.
+
+        Raises:
+            UnmeasurableError: If they have no class labels.
+        """
+        labels = class_labels(features.labels)
+        heard = {}
+        for name, (first, second) in _posteriors(self.decoders, features.layers):
+            by_half = [_heard(each, self.classes, labels).evidence for each in (first, second)]
+            answers = self.classes[(first + second).argmax(1)]
+            heard[name] = Heard((by_half[0] + by_half[1]) / 2, answers)
+        if OUTPUT in self.heard:
+            network, _ = _network(features.logits, labels)
+            heard[OUTPUT] = network or _silent(labels)
+        return heard
+
+
+def class_labels(labels: Tensor | None) -> Tensor:
+    """Return the labels [N] of samples; raises `UnmeasurableError` where there are none."""
+    if labels is None:
+        raise UnmeasurableError(
+            "the samples have no class labels, integers [N], beside their images: memorization is "
+            "about what layers know of classes, not of real-valued, soft, or several targets"
+        )
+    return labels
+
+
+def checked_labels(labels: Tensor | None) -> Tensor:
+    """Return held-out labels [N]; raises `UnmeasurableError` where they are too few to decode."""
+    found = class_labels(labels)
+    n_classes = int((found[found >= 0].bincount() >= 2 * FEWEST_IN_HALF).sum())
+    if n_classes < 2:
+        raise UnmeasurableError(
+            f"of {len(found)} held-out samples, {n_classes} classes have the {2 * FEWEST_IN_HALF} "
+            "that a decoder needs, and two are wanted: take more held-out samples, or fewer classes"
+        )
+    return found
+
+
+def log_probabilities(logits: Tensor) -> Tensor:
+    """Return the log probabilities [N, K] that a network's output [N, K] stands for.
+
+    Logits, their log-softmax, probabilities that add up to 1, and a single logit [N, 1] of the
+    second of two classes are all understood.
+    """
+    values = logits.double()
+    if values.shape[1] == 1:
+        values = torch.cat([torch.zeros_like(values), values], 1)
+    elif bool((values >= 0).all()) and bool(((values.sum(1) - 1).abs() < 1e-3).all()):
+        values = values.clamp(min=torch.finfo(torch.float32).tiny).log()
+    return values.log_softmax(1)
+
+
+def _posteriors(
+    decoders: Mapping[str, tuple[Decoder, Decoder]], features: Mapping[str, Tensor]
+) -> Iterator[tuple[str, tuple[Tensor, Tensor]]]:
+    """Yield the log posteriors [N, K] of each layer by each half, and of all layers together.
+
+    Together they say the mean of what each of them says.
+    """
+    sums: list[Tensor] = []
+    for name, halves in decoders.items():
+        values = features[name]
+        first, second = (decoder.log_posterior(values) for decoder in halves)
+        sums = [first, second] if not sums else [sums[0] + first, sums[1] + second]
+        yield name, (first, second)
+    first, second = ((total / len(decoders)).log_softmax(1) for total in sums)
+    yield JOINT, (first, second)
+
+
+def _heard(posterior: Tensor, classes: Tensor, labels: Tensor) -> Heard:
+    evidence = evidence_of(posterior, classes, labels).float()
+    return Heard(evidence, classes[posterior.argmax(1)])
+
+
+def _network(logits: Tensor | None, labels: Tensor) -> tuple[Heard | None, str]:
+    """Return what the network itself says of samples, or the reason why it says nothing."""
+    if logits is None:
+        return None, "the forward pass returns no logits [N, classes]"
+    posterior = log_probabilities(logits)
+    n_classes = posterior.shape[1]
+    if n_classes <= int(labels.max()):
+        return None, f"{n_classes} outputs for labels up to {int(labels.max())}"
+    if not bool(posterior.isfinite().all()):
+        return None, "the outputs are not finite"
+    return _heard(posterior, torch.arange(n_classes), labels), ""
+
+
+def _silent(labels: Tensor) -> Heard:
+    return Heard(torch.full(labels.shape, torch.nan), torch.full_like(labels, -1))
+
+
+def _unusable(values: Tensor | None, n_samples: int) -> str | None:
+    if values is None:
+        return "it did not run for every batch, or put out another number of channels"
+    if len(values) != n_samples:
+        return f"it put out {len(values)} values for {n_samples} samples"
+    if not bool(values.isfinite().all()):
+        return "its output is not finite"
+    if bool((values == values[0]).all()):
+        return "its output is the same for every sample"
+    return None

@@ -1,0 +1,205 @@
+"""A layer's knowledge of an image in a few numbers: mean and maximum of each map, or its units."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from filterwatch.batches import find_labels, find_logits
+from filterwatch.observing import (
+    Forward,
+    Operation,
+    Provenance,
+    default_forward,
+    observed,
+    undisturbed,
+)
+
+# An activation takes the place of the layer whose output it is given.
+_WEIGHTED = ("convolution", "linear")
+
+
+@dataclass(frozen=True)
+class DecodedLayer:
+    """A hidden layer whose knowledge of labels is measured.
+
+    Attributes:
+        name: Its name in reports: that of the activation where one follows directly.
+        kind: ``"convolution"``, ``"activation"`` or ``"linear"``.
+        n_channels: Its number of channels, or of units.
+    """
+
+    name: str
+    kind: str
+    n_channels: int
+
+
+@dataclass(frozen=True)
+class BatchFeatures:
+    """What a batch of B samples left behind, on the CPU.
+
+    Attributes:
+        layers: Layer name to its features, float32 [B, 2C]: means and maxima of its maps; [B, U] of
+            a dense layer.
+        logits: What the network put out, float32 [B, classes]; ``None`` where that is no logits.
+        labels: Class of each, int64 [B]; ``None`` where the batch has none.
+    """
+
+    layers: dict[str, Tensor]
+    logits: Tensor | None
+    labels: Tensor | None
+
+
+def find_decoded_layers(
+    model: nn.Module,
+    batch: Any,
+    *,
+    layers: Sequence[str] | None = None,
+    forward: Forward | None = None,
+    seed: int = 0,
+) -> list[DecodedLayer]:
+    """Return the hidden layers that memorization is measured in, in forward order.
+
+    Every convolution, dense layer and activation behind one; where an activation follows directly
+    (or behind a normalization), it speaks for its layer. Pools add nothing to mean and maximum. A
+    last layer as wide as the output is the output itself, which is measured by its logits.
+
+    Args:
+        model: The network. It comes back exactly as it went in.
+        batch: One or two samples.
+        layers: Glob patterns over layer or module names; ``None`` takes all.
+        forward: How a batch goes through the model.
+        seed: Seed of whatever the model draws.
+
+    Raises:
+        ValueError: If the model has no 2-D convolution, or no hidden layer matches.
+    """
+    provenance = Provenance()
+    rows: list[tuple[DecodedLayer, str]] = []
+    behind: dict[int, tuple[Tensor, int]] = {}  # which row a tensor is the output of, normalized
+    replaced: set[int] = set()
+    n_samples = 0
+
+    def remember(operation: Operation) -> None:
+        nonlocal n_samples
+        kind, maps = operation.kind, operation.maps
+        given = operation.args[0] if operation.args else None
+        source = behind.get(id(given))
+        if kind == "convolution":
+            provenance.record_convolution(operation.owner, maps)
+            n_samples = len(maps)
+        elif kind == "normalization":
+            if source is not None:
+                behind[id(maps)] = maps, source[1]
+            return
+        elif kind == "max_pool" or (kind == "activation" and not provenance.tracks(maps)):
+            return
+        if kind == "activation" and source is not None:
+            replaced.add(source[1])
+        if kind in _WEIGHTED:
+            behind[id(maps)] = maps, len(rows)
+        layer = DecodedLayer(operation.layer_name, kind, maps.shape[1])
+        rows.append((layer, operation.module_name))
+
+    with (
+        undisturbed(model, seed=seed),
+        observed(model, remember, provenance, units=True),
+    ):
+        output = (forward or default_forward(model))(batch)
+    found = [row for at, row in enumerate(rows) if at not in replaced]
+    logits = find_logits(output, n_samples)
+    if logits is not None and found and found[-1][0].n_channels == logits.shape[1]:
+        found.pop()
+    if not n_samples:
+        raise ValueError(
+            f"{type(model).__name__} ran no 2-D convolution: memorization is measured in "
+            "convolutional networks"
+        )
+    patterns = ["*"] if layers is None else layers
+    wanted = {
+        layer.name: layer
+        for layer, module in found
+        if any(fnmatchcase(name, each) for name in (layer.name, module) for each in patterns)
+    }
+    if not wanted:
+        names = ", ".join(layer.name for layer, _ in found)
+        raise ValueError(f"layers={layers!r} matches no hidden layer of: {names}")
+    return list(wanted.values())
+
+
+@dataclass
+class FeatureListener:
+    """Reads features off forward passes; a `filterwatch.observing.Listener`.
+
+    Args:
+        layers: Names of the layers.
+        consume: Called with the features of each batch.
+    """
+
+    layers: Collection[str]
+    consume: Callable[[BatchFeatures], None]
+    _gathered: dict[str, Tensor] = field(default_factory=dict)
+    _n_samples: int = 0
+
+    def operation(self, operation: Operation) -> None:
+        """Reduce what a layer puts out at once: an in-place operation may overwrite it."""
+        if operation.kind == "convolution":
+            self._n_samples = len(operation.maps)
+        if operation.layer_name in self.layers and operation.kind != "normalization":
+            self._gathered[operation.layer_name] = features_of(operation.maps)
+
+    def end_batch(self, batch: Any, output: object) -> None:
+        """Hand over the features of a batch."""
+        gathered, self._gathered = self._gathered, {}
+        logits = find_logits(output, self._n_samples)
+        self.consume(
+            BatchFeatures(
+                layers={name: value.cpu() for name, value in gathered.items()},
+                logits=None if logits is None else logits.detach().float().cpu(),
+                labels=_on_cpu(find_labels(batch, self._n_samples)),
+            )
+        )
+
+
+def features_of(maps: Tensor) -> Tensor:
+    """Return mean and maximum of each map [B, C, h, w] as [B, 2C]; units [B, U] as they are."""
+    if maps.ndim == 2:
+        return maps.float().clone()
+    if maps.shape[2:].numel() == 1:
+        return maps.flatten(1).float().clone()
+    return torch.cat([maps.mean((2, 3), dtype=torch.float32), maps.amax((2, 3)).float()], 1)
+
+
+def joined(batches: Sequence[BatchFeatures]) -> BatchFeatures:
+    """Return the features of several batches as those of one.
+
+    What one of them lacks, or has for another number of samples, is left out.
+    """
+    names = batches[0].layers if batches else {}
+    widths = {
+        name: {batch.layers[name].shape[1] if name in batch.layers else 0 for batch in batches}
+        for name in names
+    }
+    return BatchFeatures(
+        layers={
+            name: torch.cat([batch.layers[name] for batch in batches])
+            for name in names
+            if len(widths[name]) == 1
+        },
+        logits=_all_or_none([batch.logits for batch in batches]),
+        labels=_all_or_none([batch.labels for batch in batches]),
+    )
+
+
+def _all_or_none(parts: Sequence[Tensor | None]) -> Tensor | None:
+    present = [part for part in parts if part is not None]
+    return torch.cat(present) if present and len(present) == len(parts) else None
+
+
+def _on_cpu(labels: Tensor | None) -> Tensor | None:
+    return None if labels is None else labels.detach().cpu()

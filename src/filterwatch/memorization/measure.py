@@ -1,0 +1,222 @@
+"""`measure_memorization`: what each layer knows of training labels, beyond those of new images."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from filterwatch._checks import check_integer, check_patterns, check_seed
+from filterwatch.batches import first_samples
+from filterwatch.memorization.contrast import Contrast
+from filterwatch.memorization.evidence import (
+    JOINT,
+    OUTPUT,
+    Heard,
+    HeldOut,
+    UnmeasurableError,
+    class_labels,
+)
+from filterwatch.memorization.features import (
+    BatchFeatures,
+    DecodedLayer,
+    FeatureListener,
+    find_decoded_layers,
+    joined,
+)
+from filterwatch.memorization.report import LayerMemorization, MemorizationReport
+from filterwatch.observing import Forward, observe, preserved_random_state
+
+LabeledSamples = tuple[Tensor, Tensor] | Iterable[Any]
+
+
+def measure_memorization(
+    model: nn.Module,
+    training: LabeledSamples,
+    held_out: LabeledSamples,
+    *,
+    layers: Sequence[str] | None = None,
+    forward: Forward | None = None,
+    batch_size: int = 256,
+    seed: int = 0,
+) -> MemorizationReport:
+    """Measure how much more each layer knows of its training images' labels than of new ones'.
+
+    A layer that generalizes knows as much of a new image as of a training image. So a decoder of
+    the label is fitted on held-out images alone, from mean and maximum of each of the layer's maps,
+    and the *evidence* that it finds for the labels of training images is compared with that for
+    other held-out images. Where nothing has been memorized, the difference is 0 within its standard
+    error, by construction. It is below 0 where training labels are wrong more often than held-out
+    ones, and the layer says so.
+
+    >>> import torch
+    >>> model = torch.nn.Sequential(
+    ...     torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 2)
+    ... )
+    >>> generator = torch.Generator().manual_seed(0)
+    >>> images, labels = torch.rand(80, 1, 8, 8, generator=generator), torch.arange(80) % 2
+    >>> report = measure_memorization(
+    ...     model, (images[:40], labels[:40]), (images[40:], labels[40:])
+    ... )
+    >>> list(report.layers)
+    ['1', 'hidden layers', 'output']
+
+    Args:
+        model: Any network with 2-D convolutions. It comes back exactly as it went in.
+        training: Training images [N, C, H, W] and their labels, int64 [N]; or an iterable of
+            batches (a DataLoader) that hold both. As evaluation sees them, without augmentation: an
+            augmented image is a new one, and the network has memorized less of it. They are gone
+            through once; kept is a number a sample and layer.
+        held_out: Images that the network was not trained on, likewise. Ten of a class, at the
+            least; classes with fewer are not measured.
+        layers: Glob patterns over layer or module names. Default: every convolution, dense layer
+            and activation behind one; an activation that follows directly speaks for its layer.
+        forward: How a batch goes through the model; called as ``forward(batch)``, it returns the
+            logits. Default: the batch's images, on the model's device.
+        batch_size: Images per forward pass, where they are given as tensors.
+        seed: Seed of the division of held-out images into halves, and of whatever the model draws.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        UnmeasurableError: A ``ValueError``, if the labels are no class indices; fewer than two
+            classes have ten held-out images; or there are no training images.
+        ValueError: If a pattern of ``layers`` matches nothing, or an argument is out of range.
+    """
+    check_integer("batch_size", batch_size, 1)
+    check_seed(seed)
+    check_patterns("layers", layers)
+    with preserved_random_state(seed):  # which iterating a DataLoader draws from
+        first, batches = _begun(held_out, batch_size, "held_out")
+        found = find_decoded_layers(model, _few(first), layers=layers, forward=forward, seed=seed)
+        gathered: list[BatchFeatures] = []
+        _follow(model, batches, found, gathered.append, forward, seed)
+        record = TrainingRecord(HeldOut.fit(found, joined(gathered), seed=seed))
+        _, batches = _begun(training, batch_size, "training")
+        _follow(model, batches, found, record.add, forward, seed)
+    return record.report()
+
+
+@dataclass
+class TrainingRecord:
+    """What is heard of training samples, batch by batch.
+
+    Args:
+        held_out: What hears them.
+    """
+
+    held_out: HeldOut
+    _labels: list[Tensor] = field(default_factory=list)
+    _heard: list[dict[str, Heard]] = field(default_factory=list)
+
+    def add(self, features: BatchFeatures) -> None:
+        """Hear a batch; raises `UnmeasurableError` where it has no class labels."""
+        self._labels.append(class_labels(features.labels))
+        self._heard.append(self.held_out.hear(features))
+
+    def report(self) -> MemorizationReport:
+        """Return the report of all samples; raises `UnmeasurableError` if none can be measured."""
+        if not self._labels:
+            raise UnmeasurableError("there are no training samples")
+        held_out, labels = self.held_out, torch.cat(self._labels)
+        rows = {
+            name: Heard(
+                torch.cat([batch[name].evidence for batch in self._heard]),
+                torch.cat([batch[name].answers for batch in self._heard]),
+            )
+            for name in held_out.rows
+        }
+        contrast = Contrast.of(labels, held_out.labels, held_out.classes)
+        layers = {}
+        for name, kind in held_out.rows.items():
+            here, there = rows[name], held_out.heard[name]
+            value, standard_error = contrast.difference(here.evidence, there.evidence)
+            layers[name] = LayerMemorization(
+                kind=kind,
+                value=value,
+                standard_error=standard_error,
+                training_accuracy=_share(here.answers == labels, contrast.training),
+                held_out_accuracy=_share(there.answers == held_out.labels, contrast.held_out),
+                evidence=here.evidence.where(contrast.training, torch.nan),
+            )
+        memorized = error = math.nan
+        if OUTPUT in rows:
+            memorized, error = contrast.difference(
+                _learned_by_heart(rows, labels),
+                _learned_by_heart(held_out.heard, held_out.labels),
+            )
+        n_measured = int(contrast.training.sum())
+        return MemorizationReport(
+            layers=layers,
+            labels=labels,
+            witness=JOINT,
+            witness_labels=rows[JOINT].answers,
+            predictions=rows[OUTPUT].answers if OUTPUT in rows else torch.full_like(labels, -1),
+            memorized_samples=memorized * n_measured,
+            memorized_error=error * n_measured,
+            n_held_out=len(held_out.labels),
+            left_out=contrast.left_out,
+            skipped=held_out.skipped,
+        )
+
+
+def _learned_by_heart(rows: Mapping[str, Heard], labels: Tensor) -> Tensor:
+    """Return 1 for each sample whose label the network gives against the witness, [N]."""
+    return ((rows[JOINT].answers != labels) & (rows[OUTPUT].answers == labels)).float()
+
+
+def _share(found: Tensor, measured: Tensor) -> float:
+    return float(found[measured].double().mean())
+
+
+def _follow(
+    model: nn.Module,
+    batches: Iterable[Any],
+    layers: Sequence[DecodedLayer],
+    consume: Callable[[BatchFeatures], None],
+    forward: Forward | None,
+    seed: int,
+) -> None:
+    listener = FeatureListener({layer.name for layer in layers}, consume)
+    observe(model, batches, _ignore, layers=(), forward=forward, seed=seed, listener=listener)
+
+
+def _ignore(name: str, maps: Tensor) -> None:
+    """Take feature maps that nobody wants."""
+
+
+def _begun(samples: LabeledSamples, batch_size: int, name: str) -> tuple[Any, Iterator[Any]]:
+    """Return the first batch, and an iterator over all of them."""
+    batches: Iterable[Any] = samples
+    if isinstance(samples, Tensor):
+        raise TypeError(
+            f"{name} is a tensor without labels: pass (images, labels), or batches that hold both"
+        )
+    if (
+        isinstance(samples, (tuple, list))
+        and len(samples) == 2
+        and isinstance(samples[0], Tensor)
+        and samples[0].ndim == 4
+        and isinstance(samples[1], Tensor)
+    ):
+        images, labels = samples
+        if len(images) != len(labels):
+            raise ValueError(f"{name} has {len(images)} images and {len(labels)} labels")
+        batches = zip(images.split(batch_size), labels.split(batch_size), strict=True)
+    iterator = iter(batches)
+    first = next(iterator, None)
+    if first is None:
+        raise UnmeasurableError(f"{name} holds no batches")
+    return first, chain([first], iterator)
+
+
+def _few(batch: Any) -> Any:
+    """Return two samples of a batch, or all of one whose images only ``forward`` finds."""
+    try:
+        return first_samples(batch, 2)
+    except ValueError:
+        return batch
