@@ -21,6 +21,7 @@ from filterwatch.detection.report import AnomalyReport, judge
 from filterwatch.detection.votes import vote
 from filterwatch.observing import (
     Forward,
+    Listener,
     Masks,
     NetworkChangedError,
     observe,
@@ -142,10 +143,11 @@ def detect_as_planned(
     forward: Forward | None = None,
     masks: Masks | None = None,
     on_progress: ProgressCallback | None = None,
+    listener: Listener | None = None,
 ) -> AnomalyReport:
     """Take a probe through the stages; `detect_anomaly_filters` explains the arguments.
 
-    For probes that follow one another: layers are found and memory is planned once. Where a network
+    A listener follows the forward passes; see `observe`. For probes that follow one another: layers are found and memory is planned once. Where a network
     has changed since, both are done again.
     """
     detect = partial(
@@ -160,6 +162,7 @@ def detect_as_planned(
         forward=forward,
         masks=masks,
         on_progress=on_progress,
+        listener=listener,
     )
     try:
         return detect(plan)
@@ -191,6 +194,7 @@ def _take_through(
     forward: Forward | None,
     masks: Masks | None,
     on_progress: ProgressCallback | None,
+    listener: Listener | None = None,
 ) -> AnomalyReport:
     reduction = Reduction(plan, pca=pca, on_progress=on_progress)
     observe(
@@ -202,6 +206,7 @@ def _take_through(
         forward=forward,
         seed=seed,
         outputs=plan.outputs,
+        listener=listener,
     )
     reduced, skipped = reduction.finish()
     clusterings = cluster_layers(reduced, max_clusters=max_clusters, on_progress=on_progress)

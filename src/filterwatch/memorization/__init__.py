@@ -17,7 +17,13 @@ from filterwatch.memorization.features import (
     find_decoded_layers,
     joined,
 )
-from filterwatch.memorization.measure import LabeledSamples, TrainingRecord, measure_memorization
+from filterwatch.memorization.measure import (
+    LabeledSamples,
+    TrainingRecord,
+    compare_with_training,
+    follow,
+    measure_memorization,
+)
 from filterwatch.memorization.report import LayerMemorization, MemorizationReport, Sample
 
 __all__ = [
@@ -37,8 +43,10 @@ __all__ = [
     "TrainingRecord",
     "UnmeasurableError",
     "checked_labels",
+    "compare_with_training",
     "features_of",
     "find_decoded_layers",
+    "follow",
     "halve",
     "joined",
     "log_probabilities",

@@ -94,10 +94,31 @@ def measure_memorization(
         first, batches = _begun(held_out, batch_size, "held_out")
         found = find_decoded_layers(model, _few(first), layers=layers, forward=forward, seed=seed)
         gathered: list[BatchFeatures] = []
-        _follow(model, batches, found, gathered.append, forward, seed)
-        record = TrainingRecord(HeldOut.fit(found, joined(gathered), seed=seed))
+        follow(model, batches, found, gathered.append, forward=forward, seed=seed)
+        held_out_samples = HeldOut.fit(found, joined(gathered), seed=seed)
         _, batches = _begun(training, batch_size, "training")
-        _follow(model, batches, found, record.add, forward, seed)
+        return compare_with_training(model, batches, held_out_samples, forward=forward, seed=seed)
+
+
+def compare_with_training(
+    model: nn.Module,
+    batches: Iterable[Any],
+    held_out: HeldOut,
+    *,
+    forward: Forward | None = None,
+    seed: int = 0,
+) -> MemorizationReport:
+    """Send training samples through a model, and compare them with what is known of held-out ones.
+
+    Args:
+        model: The network. It comes back exactly as it went in.
+        batches: The training samples, with labels.
+        held_out: The held-out samples.
+        forward: How a batch goes through the model.
+        seed: Seed of whatever the model draws.
+    """
+    record = TrainingRecord(held_out)
+    follow(model, batches, held_out.layers, record.add, forward=forward, seed=seed)
     return record.report()
 
 
@@ -173,14 +194,16 @@ def _share(found: Tensor, measured: Tensor) -> float:
     return float(found[measured].double().mean())
 
 
-def _follow(
+def follow(
     model: nn.Module,
     batches: Iterable[Any],
     layers: Sequence[DecodedLayer],
     consume: Callable[[BatchFeatures], None],
-    forward: Forward | None,
-    seed: int,
+    *,
+    forward: Forward | None = None,
+    seed: int = 0,
 ) -> None:
+    """Send batches through a model, and hand over the features of each."""
     listener = FeatureListener({layer.name for layer in layers}, consume)
     observe(model, batches, _ignore, layers=(), forward=forward, seed=seed, listener=listener)
 
