@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Literal
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -14,7 +13,7 @@ from torch.optim import Optimizer
 
 from filterwatch._checks import check_flag, check_integer, check_text
 from filterwatch._compat import callbacks_of
-from filterwatch._failures import Failures, first_process_outcome
+from filterwatch._failures import Failures
 from filterwatch.actions import (
     Action,
     RunningFit,
@@ -24,7 +23,8 @@ from filterwatch.actions import (
     refuse_lost_masks,
 )
 from filterwatch.batches import find_images
-from filterwatch.callbacks.evaluation import evaluate, tried_step
+from filterwatch.callbacks.evaluation import tried_step
+from filterwatch.callbacks.memorization_watch import MemorizationWatch
 from filterwatch.callbacks.monitors import show_monitors, warn_about_early_readers
 from filterwatch.callbacks.probe import (
     Probe,
@@ -34,7 +34,9 @@ from filterwatch.callbacks.probe import (
     running_fit,
     take_probe,
 )
+from filterwatch.callbacks.readouts import Readout, Readouts
 from filterwatch.callbacks.record import (
+    MEMORIZATION,
     NAME,
     SAMPLE_SETTINGS,
     Record,
@@ -42,22 +44,21 @@ from filterwatch.callbacks.record import (
     count_settings,
 )
 from filterwatch.callbacks.summary import print_summary
+from filterwatch.callbacks.training_probe import TrainingSource, check_training_probe
 from filterwatch.detection import (
     AnomalyCriteria,
     AnomalyReport,
-    Plan,
     Workspace,
     check_detection,
     check_probe_size,
     compilation_note,
-    detect_as_planned,
     plan_detection,
 )
+from filterwatch.memorization import MemorizationReport
 from filterwatch.visuals import (
     Gallery,
     Pictures,
     chosen_pictures,
-    probe_progress,
     send_text,
 )
 
@@ -72,6 +73,9 @@ class AnomalyFilterCallback(Callback):
     - ``anomaly_filters_by_layer/<layer>``: flagged maps of one layer,
     - ``outlier_samples``: samples of the probe that a flagged filter isolates,
     - ``anomaly_filters_seconds``: what the newest probe cost,
+    - ``memorization``: how much more the deepest hidden layer knows of training labels than of new
+      ones, in nats, 0 where nothing is memorized; ``memorization/<layer>``; ``generalization_gap``:
+      the same of the output; ``memorized_samples``: training samples learned by heart,
     - what an action logs, such as ``masked_filters``; and pictures, see ``pictures``.
 
     The probe is a fixed set of held-out samples, taken once. It goes through the network in
@@ -99,6 +103,10 @@ class AnomalyFilterCallback(Callback):
         memory_budget: Bytes that feature maps may take beside the network's own; 1 GiB.
         probe: Images [N, C, H, W], a data set, a dataloader, or ``"train"``. ``None`` means the
             datamodule's ``probe_dataloader()``, or the first validation dataloader's data.
+        memorization: Whether to measure memorization, too; see `measure_memorization`.
+        training_probe: Its training samples, as evaluation sees them: (images, labels), a data set
+            or a dataloader. ``None`` means the datamodule's ``training_probe_dataloader()``, or the
+            training data, with the transform of the validation data where it can be replaced.
         prefix: Begins the name of every metric, and so tells several of these callbacks apart.
         print_summary: Whether to print a table at the end of the fit.
         pictures: What is drawn for the Trainer's loggers, or without one as PNG files: ``True``
@@ -106,6 +114,7 @@ class AnomalyFilterCallback(Callback):
 
     Attributes:
         report: The newest `AnomalyReport`; points and labels are in the first process's alone.
+        memorization: The newest `MemorizationReport`, ``None`` before the first.
         record: What all probes found and cost; ``history`` is its list of counts.
         probe_indices: The probe's samples as indices of their data set, ``None`` for a stream.
 
@@ -129,6 +138,8 @@ class AnomalyFilterCallback(Callback):
         batch_size: int = 64,
         memory_budget: int = 2**30,
         probe: ProbeSource = None,
+        memorization: bool = True,
+        training_probe: TrainingSource = None,
         prefix: str = "",
         print_summary: bool = True,
         pictures: Pictures | bool | int = True,
@@ -139,7 +150,9 @@ class AnomalyFilterCallback(Callback):
         check_detection(layers, criteria, max_clusters, pca, votes, seed, batch_size, memory_budget)
         check_flag("strict", strict)
         check_flag("print_summary", print_summary)
+        check_flag("memorization", memorization)
         check_probe(probe)
+        check_training_probe(training_probe)
         check_text("prefix", prefix, "what metric names begin with")
         self.probe_size = probe_size
         self.layers = layers
@@ -159,14 +172,18 @@ class AnomalyFilterCallback(Callback):
         check_probe_size(probe_size, max_clusters, self.criteria)
         self.actions = checked_actions(action)
         self.report: AnomalyReport | None = None
+        self.memorization: MemorizationReport | None = None
         self.record = Record()
         self.probe_indices: list[int] | None = None
         self.samples: Probe | None = None
         self._dataset_size: int | None = None
-        self._plan: Plan | None = None
+        self._readouts: Readouts | None = None
         self._fit: RunningFit | None = None
         self._failures = Failures("AnomalyFilterCallback", strict)
         self.gallery = Gallery(chosen_pictures(pictures), prefix + NAME, self._failures)
+        self._memorizing: MemorizationWatch | None = None
+        if memorization:
+            self._memorizing = MemorizationWatch(training_probe, layers, seed, self._failures)
         self._restored_settings: dict[str, Any] | None = None
         self._started = 0.0
 
@@ -206,7 +223,7 @@ class AnomalyFilterCallback(Callback):
         """Take the probe, and begin to watch."""
         self._started = time.perf_counter()
         self.record.start(trainer.current_epoch)
-        self.report = None
+        self.report = self.memorization = None
         restored, self._restored_settings = self._restored_settings, None
         resumed = restored is not None
         changed = changed_settings(restored or {}, count_settings(self), acting=bool(self.actions))
@@ -262,7 +279,7 @@ class AnomalyFilterCallback(Callback):
             self._probe_network(trainer, pl_module, trainer.current_epoch)
         if self.history:
             for name, value in self._metrics().items():
-                bar = name == NAME
+                bar = name in (NAME, MEMORIZATION)
                 pl_module.log(self.prefix + name, value, prog_bar=bar, sync_dist=True, batch_size=1)
         else:
             show_monitors(trainer, self.prefix, self._metrics())
@@ -278,8 +295,17 @@ class AnomalyFilterCallback(Callback):
         """Print the summary, now that the progress bar is gone, and let go of the samples."""
         if self.print_summary and self.report is not None and trainer.is_global_zero:
             seconds = time.perf_counter() - self._started
-            print_summary(self.record, self.report, self.samples, seconds, self.actions)
-        self.samples = self._plan = self._fit = None
+            training = self._memorizing and self._memorizing.training
+            print_summary(
+                self.record,
+                self.report,
+                self.memorization,
+                self.samples,
+                training or None,
+                seconds,
+                self.actions,
+            )
+        self._let_go()
 
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
@@ -287,7 +313,7 @@ class AnomalyFilterCallback(Callback):
         """Let go of the fit."""
         for action in self.actions:
             action.end()
-        self.samples = self._plan = self._fit = None
+        self._let_go()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the record and the samples' indices as plain values."""
@@ -298,6 +324,7 @@ class AnomalyFilterCallback(Callback):
             **self.record.state_dict(),
             "probe_indices": self.probe_indices,
             "dataset_size": self._dataset_size,
+            "training_probe_indices": self._memorizing and self._memorizing.indices,
             **action_states(self.actions),
             **self.gallery.curves.state_dict(),
         }
@@ -307,6 +334,8 @@ class AnomalyFilterCallback(Callback):
         self.record.load_state_dict(state_dict)
         self.probe_indices = state_dict.get("probe_indices")
         self._dataset_size = state_dict.get("dataset_size")
+        if self._memorizing is not None:
+            self._memorizing.indices = state_dict.get("training_probe_indices")
         load_action_states(self.actions, state_dict)
         self.gallery.curves.load_state_dict(state_dict)
         self._restored_settings = state_dict.get("settings", {})
@@ -323,7 +352,7 @@ class AnomalyFilterCallback(Callback):
     ) -> None:
         """Try the module on a sample or two, and begin to watch."""
         self.probe_indices, self._dataset_size = samples.indices, samples.dataset_size
-        self._plan = plan_detection(
+        plan = plan_detection(
             pl_module,
             samples.first_samples,
             samples.n_samples,
@@ -334,17 +363,37 @@ class AnomalyFilterCallback(Callback):
             in_one_batch=len(samples.batches) == 1,
             workspace=Workspace(),  # kept until the fit ends
         )
-        if self._plan.warning is not None:
-            self._failures.warn("memory", self._plan.warning)
-        self.gallery.start(trainer, samples.batches, samples.indices, self._plan.names)
+        if plan.warning is not None:
+            self._failures.warn("memory", plan.warning)
+        if self._memorizing is not None:
+            self._memorizing.start(trainer, pl_module, self.probe, samples, resumed=resumed)
+        names = ("criteria", "max_clusters", "pca", "votes", "seed")
+        self._readouts = Readouts(
+            trainer,
+            pl_module,
+            samples,
+            plan,
+            {name: getattr(self, name) for name in names},
+            self.probe_step,
+            self._memorizing,
+            self._failures,
+        )
+        self.gallery.start(trainer, samples.batches, samples.indices, plan.names)
         self._fit = running_fit(trainer, pl_module, self.probe_step, samples, self.history)
         for action in self.actions:
             action.start(self._fit, resumed=resumed)
         warn_about_early_readers(trainer, {self.prefix + name for name in self._metrics()})
 
+    def _let_go(self) -> None:
+        self.samples = self._readouts = self._fit = None
+        if self._memorizing is not None:
+            self._memorizing.stop()
+
     def _metrics(self) -> dict[str, float]:
         """Return what is logged at the end of an epoch."""
-        metrics = self.record.metrics(() if self._plan is None else self._plan.names)
+        watched = self._memorizing is not None and self._memorizing.training is not None
+        metrics = self.record.metrics(() if self._readouts is None else self._readouts.plan.names)
+        metrics.update(self.record.memorization_metrics(watched=watched))
         for action in self.actions:
             metrics.update(action.metrics())
         return metrics
@@ -354,21 +403,18 @@ class AnomalyFilterCallback(Callback):
         started = time.perf_counter()
         if note := compilation_note():
             rank_zero_info(f"AnomalyFilterCallback: {note}")
-        report: AnomalyReport | None = None
+        masks = next((each.masks for each in self.actions if each.masks is not None), None)
+        found: Readout | None = None
         going_on = "training goes on, and the last values are logged again"
         with self._failures.softly(f"probe the network in epoch {epoch}", going_on):
-            report = first_process_outcome(
-                trainer,
-                partial(self._detect, trainer, pl_module),
-                pack=AnomalyReport.to_dict,
-                unpack=AnomalyReport.from_dict,
-            )
-        if report is None:
+            assert self._readouts is not None
+            found = self._readouts.take(epoch, masks, self.gallery.noting_predictions)
+        if found is None:
             return
+        self.report, self.memorization = report, memorization = found
         for layer, reason in report.skipped.items():
             self._failures.warn(layer, f"skips the layer {layer}: {reason}")
-        self.report = report
-        self.record.add(epoch, report, time.perf_counter() - started)
+        self.record.add(epoch, report, memorization, time.perf_counter() - started)
         if self._fit is None or not self.actions:
             return
         with self._failures.softly(f"act in epoch {epoch}"):
@@ -376,25 +422,3 @@ class AnomalyFilterCallback(Callback):
                 action.judge(self._fit, report, epoch)
             events = [event for action in self.actions for event in action.events(epoch)]
             send_text(trainer, f"{self.prefix}actions", events)
-
-    def _detect(self, trainer: Trainer, pl_module: LightningModule) -> AnomalyReport:
-        assert self.samples is not None
-        assert self._plan is not None
-        forward = partial(evaluate, trainer, pl_module, step=self.probe_step)
-        with probe_progress(trainer) as on_progress:
-            report = detect_as_planned(
-                pl_module,
-                self.samples.batches,
-                self._plan,
-                criteria=self.criteria,
-                max_clusters=self.max_clusters,
-                pca=self.pca,
-                votes=self.votes,
-                seed=self.seed,
-                forward=self.gallery.noting_predictions(forward),
-                masks=next((a.masks for a in self.actions if a.masks is not None), None),
-                on_progress=on_progress,
-            )
-        if not report.layers:  # a count of 0 would look like the best network there is
-            raise RuntimeError(f"no layer can be judged: {report.skipped}")
-        return report

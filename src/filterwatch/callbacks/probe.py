@@ -118,8 +118,8 @@ def take_probe(
         size = min(size, max(2 * max_clusters, few + 1 if isinstance(few, int) else 0))
     # A data set may draw from the global random state, as random transforms do.
     with undisturbed(pl_module, seed=seed), evaluation_stage(trainer):
-        loader, source = _find_source(trainer, probe)
-        if _has_indexed_samples(loader):
+        loader, source = find_source(trainer, probe)
+        if has_indexed_samples(loader):
             taken = _indexed(trainer, loader, source, size, batch_size, seed, indices, dataset_size)
         else:
             samples, collate = _stream(loader)
@@ -127,7 +127,7 @@ def take_probe(
             chosen = first_process_outcome(
                 trainer, lambda: reservoir(samples, size, seed=seed, limit=limit)
             )
-            taken = Probe(*_batches_of(chosen, collate, batch_size), len(chosen), source)
+            taken = Probe(*batches_of(chosen, collate, batch_size), len(chosen), source)
     check_probe_size(taken.n_samples, max_clusters, criteria)
     return replace(taken, is_training_data=isinstance(probe, str))
 
@@ -176,14 +176,14 @@ def _indexed(
     indices = first_process_outcome(
         trainer, lambda: indices or choose_samples(pool, dataset_labels(dataset), size, seed)
     )
-    batches = _batches_of(Subset(dataset, indices), loader.collate_fn, batch_size)
+    batches = batches_of(Subset(dataset, indices), loader.collate_fn, batch_size)
     return Probe(*batches, len(indices), source, indices, len(dataset))
 
 
-def _find_source(trainer: Trainer, probe: ProbeSource) -> tuple[Iterable[Any], str]:
+def find_source(trainer: Trainer, probe: ProbeSource) -> tuple[Iterable[Any], str]:
     """Return the loader to take the probe from, and what it is in words."""
     if isinstance(probe, str):
-        return _first(trainer.train_dataloader), "training data"
+        return first_loader(trainer.train_dataloader), "training data"
     if isinstance(probe, (Tensor, Dataset)):
         return DataLoader(probe), "probe="  # type: ignore[arg-type]
     if probe is not None:
@@ -201,15 +201,16 @@ def _find_source(trainer: Trainer, probe: ProbeSource) -> tuple[Iterable[Any], s
             "datamodule, or pass probe=... (images, a data set, a dataloader; probe='train' takes "
             "training images, which answers another question)"
         )
-    return _first(loaders), "validation data"
+    return first_loader(loaders), "validation data"
 
 
-def _first(loaders: Any) -> Iterable[Any]:
+def first_loader(loaders: Any) -> Iterable[Any]:
+    """Return the first of a Trainer's loaders."""
     first: Iterable[Any] = CombinedLoader(loaders).flattened[0]
     return first
 
 
-def _has_indexed_samples(loader: object) -> TypeGuard[DataLoader[Any]]:
+def has_indexed_samples(loader: object) -> TypeGuard[DataLoader[Any]]:
     """Return whether a loader makes its batches of samples that have an index."""
     return (
         isinstance(loader, DataLoader)
@@ -225,7 +226,7 @@ def _stream(loader: Iterable[Any]) -> tuple[Any, Any]:
     return (sample for batch in loader for sample in split_batch(batch)), join_samples
 
 
-def _batches_of(samples: Any, collate: Any, batch_size: int) -> tuple[list[Any], Any]:
+def batches_of(samples: Any, collate: Any, batch_size: int) -> tuple[list[Any], Any]:
     """Return samples in batches on the CPU, and a batch of the first one or two.
 
     Samples that cannot be put together, because their labels differ in size for instance, are

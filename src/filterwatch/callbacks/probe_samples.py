@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import operator
 import random
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, TypeVar
 
@@ -46,6 +47,39 @@ def choose_samples(
         codes = torch.from_numpy(np.unique(labels[list(pool)], return_inverse=True)[1])
     chosen, _ = stratified_split(codes, [size, len(pool) - size], seeded_generator(seed))
     return sorted(pool[position] for position in chosen.tolist())
+
+
+def choose_like(
+    pool: Sequence[int],
+    labels: np.ndarray[Any, Any] | None,
+    wanted: Mapping[Any, int],
+    size: int,
+    seed: int,
+) -> list[int]:
+    """Choose samples at random, so many of each class, and return their indices, ascending.
+
+    Where labels are not known, or are others than those that are wanted, ``size`` samples are
+    chosen whatever their class.
+
+    Args:
+        pool: Indices to choose from.
+        labels: Label of every sample of the data set, which ``pool`` indexes, if they are known.
+        wanted: Number of samples by class; of a smaller class all are taken.
+        size: How many to choose where classes do not matter.
+        seed: Seed of the choice.
+    """
+    order = torch.randperm(len(pool), generator=seeded_generator(seed)).tolist()
+    left = Counter(dict(wanted)) if labels is not None else Counter()
+    chosen = []
+    for place in order:
+        index = pool[place]
+        label = None if labels is None else labels[index].item()
+        if left[label] > 0:
+            left[label] -= 1
+            chosen.append(index)
+    if len(chosen) < min(size, len(pool)) // 2:
+        chosen = [pool[place] for place in order[:size]]
+    return sorted(chosen)
 
 
 def reservoir(stream: Iterable[T], size: int, *, seed: int, limit: int) -> list[T]:

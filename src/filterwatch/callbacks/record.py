@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -9,8 +11,10 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_warn
 
 from filterwatch.detection import AnomalyReport
+from filterwatch.memorization import OUTPUT, MemorizationReport
 
 NAME = "anomaly_filters"
+MEMORIZATION = "memorization"
 # What decides which samples a probe has.
 SAMPLE_SETTINGS = frozenset({"probe_size", "seed"})
 
@@ -25,7 +29,9 @@ class Record:
 
     Attributes:
         history: One dict a probe: ``epoch``, ``count``, ``distinct``, ``by_layer``,
-            ``outlier_samples``.
+            ``outlier_samples``; where memorization was measured also ``memorization`` and
+            ``memorization_errors``, values and standard errors by layer, the output's last, and
+            ``memorized_samples``.
         seconds: What each of them cost.
         flagged: The maps that the newest one flagged, as (layer, channel).
     """
@@ -35,17 +41,27 @@ class Record:
     flagged: list[tuple[str, int]] = field(default_factory=list)
     _n_before: int = 0
 
-    def add(self, epoch: int, report: AnomalyReport, seconds: float) -> None:
+    def add(
+        self,
+        epoch: int,
+        report: AnomalyReport,
+        memorization: MemorizationReport | None,
+        seconds: float,
+    ) -> None:
         """Append what a probe found in an epoch, and what it cost."""
-        self.history.append(
-            {
-                "epoch": epoch,
-                "count": report.count,
-                "distinct": len(report.filters),
-                "by_layer": report.count_by_layer,
-                "outlier_samples": len(report.outlier_samples()),
-            }
-        )
+        entry: dict[str, Any] = {
+            "epoch": epoch,
+            "count": report.count,
+            "distinct": len(report.filters),
+            "by_layer": report.count_by_layer,
+            "outlier_samples": len(report.outlier_samples()),
+        }
+        if memorization is not None:
+            rows = {name: row for name, row in memorization.layers.items() if row.kind != "joint"}
+            entry["memorization"] = {name: row.value for name, row in rows.items()}
+            entry["memorization_errors"] = {name: row.standard_error for name, row in rows.items()}
+            entry["memorized_samples"] = memorization.memorized_samples
+        self.history.append(entry)
         self.seconds.append(seconds)
         self.flagged = [(anomaly.layer, anomaly.channel) for anomaly in report.anomalies]
 
@@ -90,10 +106,30 @@ class Record:
             **{f"{NAME}_by_layer/{layer}": float(n) for layer, n in entry["by_layer"].items()},
         }
 
+    def memorization_metrics(self, *, watched: bool) -> dict[str, float]:
+        """Return the newest memorization under the names that it is logged by.
+
+        Args:
+            watched: Whether it is being measured, so that there is a stand-in before the first.
+        """
+        measured = [entry for entry in self.history if "memorization" in entry]
+        if not measured:
+            names = (MEMORIZATION, "generalization_gap", "memorized_samples")
+            return dict.fromkeys(names, UNKNOWN) if watched else {}
+        newest = measured[-1]
+        values = dict(newest["memorization"])
+        gap = values.pop(OUTPUT, math.nan)
+        return {
+            MEMORIZATION: list(values.values())[-1],
+            "generalization_gap": gap,
+            "memorized_samples": newest["memorized_samples"],
+            **{f"{MEMORIZATION}/{layer}": value for layer, value in values.items()},
+        }
+
     def state_dict(self) -> dict[str, Any]:
         """Return the record for a checkpoint."""
         return {
-            "history": [{**entry, "by_layer": dict(entry["by_layer"])} for entry in self.history],
+            "history": copy.deepcopy(self.history),
             "seconds": list(self.seconds),
             "flagged": list(self.flagged),
         }

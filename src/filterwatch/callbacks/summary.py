@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -14,23 +16,82 @@ from filterwatch.actions import Action
 from filterwatch.callbacks.probe import Probe
 from filterwatch.callbacks.record import Record
 from filterwatch.detection import AnomalyReport
+from filterwatch.memorization import MemorizationReport
 
 _SHOWN_SAMPLES = 8
+_SHOWN_MEMORIZED = 5
 
 
 def print_summary(
     record: Record,
     report: AnomalyReport,
+    memorization: MemorizationReport | None,
     samples: Probe | None,
+    training: Probe | None,
     fit_seconds: float,
     actions: Iterable[Action],
 ) -> None:
-    """Print what a fit's probes found, and what the actions say; see `summary_table`."""
+    """Print what a fit's probes found, and what the actions say.
+
+    See `memorization_table` and `summary_table`.
+    """
     console = Console()
+    if memorization is not None:
+        console.print(memorization_table(record, memorization, training))
     console.print(summary_table(record, report, samples, fit_seconds))
     for action in actions:
         if (summary := action.summary()) is not None:
             console.print(summary, markup=False)
+
+
+def memorization_table(record: Record, report: MemorizationReport, training: Probe | None) -> Table:
+    """Return what has been memorized: at first, halfway, and at last, layer by layer."""
+    measured = [entry for entry in record.history if "memorization" in entry]
+    shown = {
+        entry["epoch"]: entry
+        for entry in (measured[0], measured[(len(measured) - 1) // 2], measured[-1])
+    }
+    table = Table(
+        title="Memorization over the fit, in nats",
+        caption=escape("\n".join(_memorization_notes(report, training))),
+        caption_justify="left",
+    )
+    table.add_column("layer", overflow="fold")
+    for epoch in shown:
+        table.add_column(f"epoch {epoch}", justify="right")
+    for layer in dict.fromkeys(
+        layer for entry in shown.values() for layer in entry["memorization"]
+    ):
+        table.add_row(escape(layer), *(_memorized(entry, layer) for entry in shown.values()))
+    return table
+
+
+def _memorized(entry: Mapping[str, Any], layer: str) -> str:
+    value = entry["memorization"].get(layer)
+    if value is None:
+        return "-"
+    return f"{value:+.2f}{'*' if abs(value) > 3 * entry['memorization_errors'][layer] else ' '}"
+
+
+def _memorization_notes(report: MemorizationReport, training: Probe | None) -> Iterator[str]:
+    yield (
+        "how much more a layer knows of its training images' labels than of new ones'; "
+        "0: nothing memorized; *: beyond three standard errors"
+    )
+    if not math.isnan(report.memorized_samples):
+        indices = None if training is None else training.indices
+        worst = ", ".join(
+            f"{sample.index if indices is None else indices[sample.index]} "
+            f"(labeled {sample.label}, rather {sample.witness_label})"
+            for sample in report.memorized(_SHOWN_MEMORIZED)
+        )
+        of = f" of {len(report.labels)} of {training.source}" if training is not None else ""
+        yield f"memorized samples{of}: {report.memorized_samples:.0f} beyond chance"
+        if worst:
+            yield f"first to look at: {worst}"
+    if report.left_out:
+        yield f"not measured: {len(report.left_out)} classes with too few samples"
+    yield from (f"not measured: {layer}: {reason}" for layer, reason in report.skipped.items())
 
 
 def summary_table(

@@ -189,6 +189,12 @@ class ImageDataModule(LightningDataModule, ABC):
         """Return a loader of the probe, never shuffled; its workers end with the iteration."""
         return self._loader(self.probe_dataset, persistent=False)
 
+    def training_probe_dataloader(self) -> DeferredDataLoader:
+        """Return a loader of the training images as evaluation sees them: not augmented."""
+        prepared = replace(self.train_dataset.preprocessing, augment=False)
+        dataset = replace(self.train_dataset, preprocessing=prepared)
+        return self._loader(dataset, persistent=False)
+
     def test_dataloader(self) -> DeferredDataLoader:
         """Return a loader of the test images."""
         return self._loader(self.test_dataset, persistent=False)

@@ -147,8 +147,8 @@ def detect_as_planned(
 ) -> AnomalyReport:
     """Take a probe through the stages; `detect_anomaly_filters` explains the arguments.
 
-    A listener follows the forward passes; see `observe`. For probes that follow one another: layers are found and memory is planned once. Where a network
-    has changed since, both are done again.
+    For probes that follow one another: layers are found and memory is planned once. Where a network
+    has changed since, both are done again. A listener follows the passes; see `observe`.
     """
     detect = partial(
         _take_through,

@@ -1,0 +1,151 @@
+"""Memorization beside the count of anomaly filters: measured in the same probe, on its images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
+
+from filterwatch._failures import Failures
+from filterwatch.callbacks.probe import Probe
+from filterwatch.callbacks.training_probe import (
+    TrainingSource,
+    class_counts,
+    take_held_out,
+    take_training_probe,
+)
+from filterwatch.memorization import (
+    BatchFeatures,
+    DecodedLayer,
+    FeatureListener,
+    HeldOut,
+    MemorizationReport,
+    UnmeasurableError,
+    compare_with_training,
+    find_decoded_layers,
+    follow,
+    joined,
+)
+
+Forward = Callable[[Any], object]
+
+
+class MemorizationWatch:
+    """What a callback measures memorization with; does nothing where it cannot be measured.
+
+    Args:
+        source: Where training samples come from.
+        layers: Glob patterns over layer or module names.
+        seed: Seed of everything random.
+        failures: Says why memorization is not measured.
+
+    Attributes:
+        training: The training samples, while they are watched.
+        indices: Their indices in their data set, as far as they are known.
+    """
+
+    def __init__(
+        self,
+        source: TrainingSource,
+        layers: Sequence[str] | None,
+        seed: int,
+        failures: Failures,
+    ) -> None:
+        self.training: Probe | None = None
+        self.indices: list[int] | None = None
+        self._source = source
+        self._layers = layers
+        self._seed = seed
+        self._failures = failures
+        self._held_out: Probe | None = None  # None: the samples that the count is taken on
+        self._decoded: list[DecodedLayer] = []
+        self._gathered: list[BatchFeatures] = []
+
+    def start(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        probe: Any,
+        samples: Probe,
+        *,
+        resumed: bool,
+    ) -> None:
+        """Take the training samples; ``samples`` are those of the count, from ``probe``.
+
+        Only a resumed run takes those again whose indices are known.
+        """
+        self.stop()
+        with self._failures.softly("measure memorization in this fit"):
+            try:
+                held_out = take_held_out(trainer, pl_module, probe, samples, self._seed)
+                self.training = take_training_probe(
+                    trainer,
+                    pl_module,
+                    self._source,
+                    held_out,
+                    seed=self._seed,
+                    failures=self._failures,
+                    indices=self.indices if resumed else None,
+                )
+            except UnmeasurableError as error:
+                if self._failures.strict and self._source is not None:
+                    raise
+                rank_zero_info(f"AnomalyFilterCallback does not measure memorization: {error}")
+                return
+            self.indices = self.training.indices
+            if held_out is not samples:
+                self._held_out = held_out
+                n_classes = len(class_counts(held_out))
+                rank_zero_info(
+                    f"AnomalyFilterCallback measures memorization against {held_out.n_samples} "
+                    f"held-out samples of {n_classes} classes, beside its probe, which "
+                    + (
+                        "holds training samples"
+                        if samples.is_training_data
+                        else "has too few of each class"
+                    )
+                )
+
+    def stop(self) -> None:
+        """Let go of the samples."""
+        self.training = self._held_out = None
+        self._gathered = []
+
+    def listener(
+        self, pl_module: LightningModule, samples: Probe, forward: Forward
+    ) -> FeatureListener | None:
+        """Return what follows the pass of the count's samples; ``None`` if nothing has to."""
+        if self.training is None:
+            return None
+        self._gathered = []
+        self._decoded = find_decoded_layers(
+            pl_module,
+            samples.first_samples,
+            layers=self._layers,
+            forward=forward,
+            seed=self._seed,
+        )
+        if self._held_out is not None:
+            return None
+        return FeatureListener({layer.name for layer in self._decoded}, self._gathered.append)
+
+    def measure(self, pl_module: LightningModule, forward: Forward) -> MemorizationReport | None:
+        """Send the training samples through the network, after those of the count."""
+        if self.training is None:
+            return None
+        if self._held_out is not None:
+            follow(
+                pl_module,
+                self._held_out.batches,
+                self._decoded,
+                self._gathered.append,
+                forward=forward,
+                seed=self._seed,
+            )
+        gathered, self._gathered = self._gathered, []
+        held_out = HeldOut.fit(self._decoded, joined(gathered), seed=self._seed)
+        return compare_with_training(
+            pl_module, self.training.batches, held_out, forward=forward, seed=self._seed
+        )

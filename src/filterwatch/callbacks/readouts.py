@@ -1,0 +1,105 @@
+"""Both readouts of one probe: the anomaly filters, and what has been memorized."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+from lightning.pytorch import LightningModule, Trainer
+
+from filterwatch._failures import Failures, first_process_outcome
+from filterwatch.callbacks.evaluation import Step, evaluate
+from filterwatch.callbacks.memorization_watch import MemorizationWatch
+from filterwatch.callbacks.probe import Probe
+from filterwatch.detection import AnomalyReport, Plan, detect_as_planned
+from filterwatch.memorization import MemorizationReport
+from filterwatch.observing import Masks
+from filterwatch.visuals import probe_progress
+
+Forward = Callable[[Any], object]
+Noting = Callable[[Forward], Forward]
+
+
+class Readout(NamedTuple):
+    """What a probe found; ``memorization`` is ``None`` where it was not measured."""
+
+    report: AnomalyReport
+    memorization: MemorizationReport | None
+
+
+@dataclass(frozen=True)
+class Readouts:
+    """Takes both readouts, at most once an epoch.
+
+    Attributes:
+        trainer: The Trainer.
+        module: Its module.
+        samples: The probe.
+        plan: What was planned for it.
+        settings: Arguments of `detect_as_planned`.
+        step: Sends a batch through the network.
+        memorizing: What measures memorization, if it is to be.
+        failures: What becomes of a measurement of memorization that fails.
+    """
+
+    trainer: Trainer
+    module: LightningModule
+    samples: Probe
+    plan: Plan
+    settings: dict[str, Any]
+    step: Step
+    memorizing: MemorizationWatch | None
+    failures: Failures
+
+    def take(
+        self, epoch: int, masks: Masks | None, noting: Callable[[Forward], Forward]
+    ) -> Readout:
+        """Return what the first process found in an epoch.
+
+        Args:
+            epoch: The epoch.
+            masks: Masks on the network's filters.
+            noting: Makes a forward pass of the probe note what is to be noted of it.
+
+        Raises:
+            Exception: If the anomaly filters cannot be found. Where only memorization cannot be
+                measured, there is a warning.
+        """
+        return first_process_outcome(
+            self.trainer,
+            partial(self._take, epoch, masks, noting),
+            pack=lambda found: tuple(each and each.to_dict() for each in found),
+            unpack=lambda found: Readout(
+                AnomalyReport.from_dict(found[0]),
+                found[1] and MemorizationReport.from_dict(found[1]),
+            ),
+        )
+
+    def _take(self, epoch: int, masks: Masks | None, noting: Noting) -> Readout:
+        forward = partial(evaluate, self.trainer, self.module, step=self.step)
+        memorizing = self.memorizing
+        consequence = "training goes on, and the last values are logged again"
+        listener = None
+        if memorizing is not None:
+            with self.failures.softly(f"measure memorization in epoch {epoch}", consequence):
+                listener = memorizing.listener(self.module, self.samples, forward)
+        with probe_progress(self.trainer) as on_progress:
+            report = detect_as_planned(
+                self.module,
+                self.samples.batches,
+                self.plan,
+                **self.settings,
+                forward=noting(forward),
+                masks=masks,
+                on_progress=on_progress,
+                listener=listener,
+            )
+        if not report.layers:  # a count of 0 would look like the best network there is
+            raise RuntimeError(f"no layer can be judged: {report.skipped}")
+        memorization = None
+        if memorizing is not None:
+            with self.failures.softly(f"measure memorization in epoch {epoch}", consequence):
+                memorization = memorizing.measure(self.module, forward)
+        return Readout(report, memorization)

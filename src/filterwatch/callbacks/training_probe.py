@@ -1,0 +1,263 @@
+"""Taking the training probe: training samples as evaluation sees them, like the held-out ones."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset
+
+from filterwatch._compat import validation_loaders
+from filterwatch._failures import Failures, first_process_outcome
+from filterwatch.batches import find_images, find_labels
+from filterwatch.callbacks.evaluation import evaluation_stage
+from filterwatch.callbacks.probe import (
+    Probe,
+    batches_of,
+    find_source,
+    first_loader,
+    has_indexed_samples,
+)
+from filterwatch.callbacks.probe_samples import choose_like, dataset_labels, sample_pool
+from filterwatch.memorization import FEWEST_IN_HALF, UnmeasurableError, checked_labels
+from filterwatch.observing import preserved_random_state, undisturbed
+
+TrainingSource = tuple[Tensor, Tensor] | Dataset[Any] | Iterable[Any] | None
+
+# Samples of a class, where there are too many classes for all of them to be in a probe.
+_OF_A_CLASS = 4 * FEWEST_IN_HALF
+# Samples that are read twice, to see whether a data set draws them at random.
+_READ_TWICE = 8
+
+
+def check_training_probe(source: object) -> None:
+    """Raise ``TypeError`` unless a training probe can be taken from a source."""
+    if source is not None and (
+        isinstance(source, (Tensor, str)) or not isinstance(source, (Dataset, Iterable))
+    ):
+        raise TypeError(
+            f"training_probe={type(source).__name__} is no labeled data: pass (images, labels), a "
+            "data set or a dataloader of training samples as evaluation sees them, or None for the "
+            "Trainer's training data"
+        )
+
+
+def labels_of(samples: Probe) -> Tensor | None:
+    """Return the labels of a probe, int64 [N]; ``None`` where it has no class labels."""
+    found = []
+    for batch in samples.batches:
+        try:
+            labels = find_labels(batch, len(find_images(batch)))
+        except ValueError:
+            return None
+        if labels is None:
+            return None
+        found.append(labels)
+    return torch.cat(found)
+
+
+def take_held_out(
+    trainer: Trainer, pl_module: LightningModule, probe: Any, samples: Probe, seed: int
+) -> Probe:
+    """Return the held-out samples that labels are decoded from: the probe, where that will do.
+
+    Where it holds training samples, others are taken; where it has too few of each class, as many
+    of fewer classes.
+
+    Args:
+        trainer: A Trainer whose training is about to start.
+        pl_module: Its module.
+        probe: What the user asked for as the probe.
+        samples: The probe.
+        seed: Seed of the choice.
+
+    Raises:
+        UnmeasurableError: If there is nothing to be had that labels can be decoded from.
+    """
+    labels = labels_of(samples)
+    if labels is None:
+        checked_labels(labels)
+    elif not samples.is_training_data and _covered(labels) >= 0.5:
+        return samples
+    with undisturbed(pl_module, seed=seed), evaluation_stage(trainer):
+        loader, source = find_source(trainer, None if samples.is_training_data else probe)
+        if not has_indexed_samples(loader):
+            checked_labels(labels)
+            return samples
+        dataset: Any = loader.dataset
+        known, pool = dataset_labels(dataset), sample_pool(loader)
+        if known is None:
+            checked_labels(labels)
+            return samples
+        size = samples.n_samples
+        wanted = _classes_for(known[list(pool)], size, seed)
+        chosen = choose_like(pool, known, wanted, size, seed)
+        taken = batches_of(Subset(dataset, chosen), loader.collate_fn, _batch_size(samples))
+    return Probe(*taken, len(chosen), source, chosen, len(dataset))
+
+
+def take_training_probe(
+    trainer: Trainer,
+    pl_module: LightningModule,
+    source: TrainingSource,
+    held_out: Probe,
+    *,
+    seed: int,
+    failures: Failures,
+    indices: list[int] | None = None,
+) -> Probe:
+    """Take as many training samples as there are held-out ones, the classes in proportion.
+
+    Args:
+        trainer: A Trainer whose training is about to start.
+        pl_module: Its module.
+        source: What the user asked for; ``None`` means ``training_probe_dataloader()`` of the
+            datamodule where there is one, else the training data, with the validation data's
+            transform where it has one that can be replaced.
+        held_out: The held-out samples.
+        seed: Seed of the choice.
+        failures: Says what there is to say.
+        indices: Samples taken before, to be taken again.
+
+    Raises:
+        UnmeasurableError: If the training data is a stream.
+    """
+    with undisturbed(pl_module, seed=seed), evaluation_stage(trainer):
+        loader, name = _training_loader(trainer, source)
+        if not has_indexed_samples(loader):
+            raise UnmeasurableError(
+                f"samples of the {name} cannot be chosen by an index: pass training_probe=… (a "
+                "data set or (images, labels) of training samples as evaluation sees them)"
+            )
+        dataset: Any = loader.dataset
+        pool, collate = sample_pool(loader), loader.collate_fn
+        if name == "training data":
+            loaders = validation_loaders(trainer)
+            validation = None if loaders is None else first_loader(loaders)
+            if isinstance(validation, DataLoader):
+                collate = validation.collate_fn  # training's may mix images
+                dataset = as_evaluated(dataset, validation.dataset)
+                if draws_at_random(dataset, list(pool)[:_READ_TWICE], seed) and not (
+                    draws_at_random(validation.dataset, range(_READ_TWICE), seed)
+                ):
+                    failures.warn(
+                        "augmentation",
+                        "measures memorization on training images as training sees them, changed "
+                        "at random: the network has memorized less of such images than of the "
+                        "images themselves, and the numbers are too low. Pass training_probe=… (a "
+                        "data set of training images, prepared as those of validation are)",
+                    )
+        counts = class_counts(held_out)
+        if indices is None or not set(indices) <= set(pool):
+            known = dataset_labels(dataset)
+            indices = first_process_outcome(
+                trainer, lambda: choose_like(pool, known, counts, held_out.n_samples, seed)
+            )
+        taken = batches_of(Subset(dataset, indices), collate, _batch_size(held_out))
+    return Probe(*taken, len(indices), name, indices, len(dataset), is_training_data=True)
+
+
+def as_evaluated(dataset: Any, validation: Any) -> Any:
+    """Return a training set with the transform of a validation set, where both have one.
+
+    Looks into ``Subset`` and ``ConcatDataset``. Sets of other classes stay as they are.
+    """
+    if isinstance(dataset, Subset):
+        return Subset(as_evaluated(dataset.dataset, validation), dataset.indices)
+    if isinstance(dataset, ConcatDataset):
+        return ConcatDataset([as_evaluated(part, validation) for part in dataset.datasets])
+    while isinstance(validation, (Subset, ConcatDataset)):
+        inner = validation.dataset if isinstance(validation, Subset) else validation.datasets[0]
+        validation = inner
+    if type(dataset) is not type(validation) or dataset is validation:
+        return dataset
+    names = [
+        name
+        for name in ("transform", "transforms")  # torchvision's sets have both
+        if hasattr(dataset, name) and hasattr(validation, name)
+    ]
+    evaluated = copy.copy(dataset) if names else dataset
+    try:
+        for name in names:
+            setattr(evaluated, name, getattr(validation, name))
+    except AttributeError:  # it may not be set
+        return dataset
+    return evaluated
+
+
+def draws_at_random(dataset: Any, indices: Iterable[int], seed: int) -> bool:
+    """Return whether the images of a data set differ when they are read again."""
+    if isinstance(dataset, TensorDataset):
+        return False
+    for index in indices:
+        if index >= len(dataset):
+            break
+        read = []
+        for again in (0, 1):
+            with preserved_random_state((seed + again) % 2**32):
+                read.append(_tensors_of(dataset[index]))
+        first, second = read
+        if len(first) != len(second) or not all(map(_equal, first, second)):
+            return True
+    return False
+
+
+def _training_loader(trainer: Trainer, source: TrainingSource) -> tuple[Any, str]:
+    """Return the loader to take training samples from, and what it is in words."""
+    if isinstance(source, tuple):
+        return DataLoader(TensorDataset(*source)), "training_probe="
+    if isinstance(source, Dataset):
+        return DataLoader(source), "training_probe="
+    if source is not None:
+        return source, "training_probe="
+    datamodule: Any = getattr(trainer, "datamodule", None)
+    if hasattr(datamodule, "training_probe_dataloader"):
+        loader = datamodule.training_probe_dataloader()
+        if loader is not None:
+            return loader, f"{type(datamodule).__name__}.training_probe_dataloader()"
+    return first_loader(trainer.train_dataloader), "training data"
+
+
+def _covered(labels: Tensor) -> float:
+    """Return which share of samples are of classes that can be decoded."""
+    counts = labels[labels >= 0].bincount()
+    return float(counts[counts >= 2 * FEWEST_IN_HALF].sum()) / max(len(labels), 1)
+
+
+def class_counts(samples: Probe) -> Counter[Any]:
+    """Return the number of samples by class; empty where classes are not known."""
+    labels = labels_of(samples)
+    return Counter() if labels is None else Counter(labels.tolist())
+
+
+def _classes_for(labels: np.ndarray[Any, Any], size: int, seed: int) -> Counter[Any]:
+    """Return how many samples of which classes make a probe that can be decoded."""
+    values, counts = np.unique(labels, return_counts=True)
+    order = torch.randperm(len(values), generator=torch.Generator().manual_seed(seed)).tolist()
+    fit = [values[at].item() for at in order if counts[at] >= 2 * FEWEST_IN_HALF]
+    return Counter(dict.fromkeys(fit[: max(2, size // _OF_A_CLASS)], _OF_A_CLASS))
+
+
+def _batch_size(samples: Probe) -> int:
+    try:
+        return len(find_images(samples.batches[0]))
+    except ValueError:
+        return 1
+
+
+def _tensors_of(value: Any) -> list[Any]:
+    if isinstance(value, (list, tuple)):
+        return [tensor for entry in value for tensor in _tensors_of(entry)]
+    if isinstance(value, dict):
+        return [tensor for entry in value.values() for tensor in _tensors_of(entry)]
+    return [value] if isinstance(value, (Tensor, np.ndarray)) else []
+
+
+def _equal(first: Any, second: Any) -> bool:
+    return first.shape == second.shape and bool((first == second).all())
