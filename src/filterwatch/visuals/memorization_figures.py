@@ -71,7 +71,7 @@ def memorization_map(
             [_OUTPUT_TITLE if layer == OUTPUT else layer for layer in layers],
             history,
             values,
-            top=1.2,
+            top=1.1,
             right=1.5,
             cmap=_COLORS,
             vmin=-limit,
@@ -130,7 +130,7 @@ def memorization_figure(report: MemorizationReport) -> Figure:
     limit = 1.05 * min(np.max(np.abs(values) + reach), max(3 * own, 1e-6))
     with drawing():
         rows = max(0.25 * len(shown), 1.0)
-        figure = new_figure(8.6, rows + 1.6)
+        figure = new_figure(8.6, rows + 1.45)
         width, height = figure.get_size_inches()
         lines = f"{_MEANING}\nGray: within three standard errors of 0, which the lines show."
         if np.max(np.abs(values)) > limit:
@@ -180,16 +180,20 @@ def memorized_samples_figure(
         raise ValueError("no memorized samples: there is nothing to draw")
     shown = memorized[:n_samples]
     rows = math.ceil(len(shown) / _SAMPLES.columns)
+    number, error = report.memorized_samples, report.memorized_error
+    is_beyond = number > 3 * error
+    beyond = f"{number:.0f} ± {error:.0f} more" if is_beyond else "no more"
+    beyond += " than among as many new images"
     with drawing():
         figure = new_figure(8.6, _SAMPLES.top + _SAMPLES.pitch[1] * rows)
         draw_heading(
             figure,
-            "Training images learned by heart",
+            "Training images learned by heart" + ("" if is_beyond else ": none beyond chance"),
             "The network gives them their label; what its hidden layers know from other images "
             'speaks for another class ("rather").\n'
-            "Wrong labels are among the first, others are hard. "
+            "Wrong labels come first where there are any; others are hard. "
             "%: the network's probability of the label.\n"
-            f"{len(shown)} of {len(memorized)}, strongest first; {_beyond_chance(report)}.",
+            f"{len(shown)} of {len(memorized)}, worst first; {beyond}.",
         )
         captions = [_caption(sample, thumbnails) for sample in shown]
         images = [thumbnails.image(sample.index) for sample in shown]
@@ -201,13 +205,6 @@ def _caption(sample: Sample, thumbnails: Thumbnails) -> str:
     label, rather = map(thumbnails.class_name, (sample.label, sample.witness_label))
     number = f"{thumbnails.name(sample.index)}  {sample.confidence:.0%}"
     return f"label {shortened(label, 13)}\nrather {shortened(rather, 12)}\n{number}"
-
-
-def _beyond_chance(report: MemorizationReport) -> str:
-    number, error = report.memorized_samples, report.memorized_error
-    if number > 3 * error:
-        return f"{number:.0f} ± {error:.0f} more than among as many new images"
-    return "no more than among as many new images: so far by chance, not by heart"
 
 
 def _blank_note(values: np.ndarray[Any, Any]) -> str:
@@ -252,7 +249,7 @@ def _draw_lowest(
 
 
 def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")
+    return f"{round(value, 2) + 0.0:+.2f}".replace("-", "−")  # no negative zero
 
 
 def _color(value: float, is_significant: bool) -> str:
