@@ -58,13 +58,8 @@ def memorization_map(
     Raises:
         ValueError: If the history has no memorization.
     """
-    layers = memorization_layers(history)
-    values, errors = (
-        np.array([[entry.get(key, {}).get(layer, np.nan) for entry in history] for layer in layers])
-        for key in ("memorization", "memorization_errors")
-    )
-    hidden = [row for row, layer in enumerate(layers) if layer != OUTPUT] or [0]
-    limit = color_limit(values[hidden], errors[hidden])
+    layers, values, errors = memorization_table(history)
+    limit = color_limit(layers, values, errors)
     beyond = bool(np.nanmax(np.abs(values)) > limit)
     with drawing():
         figure, image = draw_layer_map(
@@ -85,7 +80,7 @@ def memorization_map(
         assert axes is not None
         rows, columns = np.nonzero(np.abs(values) > 3 * errors)
         axes.scatter(columns, rows, s=7, color=INK, linewidths=0, zorder=3)
-        if len(hidden) < len(layers):
+        if layers[-1] == OUTPUT:
             axes.axhline(len(layers) - 1.5, color=INK, linewidth=0.8)
         _write_last(axes, values, history)
         _draw_lowest(axes, history, loss_curves)
@@ -94,26 +89,43 @@ def memorization_map(
     return figure
 
 
-def memorization_layers(history: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return the names of the layers whose memorization a history has, the output last.
+def memorization_table(
+    history: Sequence[Mapping[str, Any]],
+) -> tuple[list[str], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Return the layers of a history, the output last, their memorization and standard errors.
+
+    Returns:
+        Names, and two arrays [layers, epochs] with NaN where nothing was measured.
 
     Raises:
-        ValueError: If there is none.
+        ValueError: If there is no memorization in it.
     """
     names = dict.fromkeys(name for entry in history for name in entry.get("memorization", ()))
     if not names:
         raise ValueError("memorization was measured in no epoch: there is nothing to draw")
-    return sorted(names, key=OUTPUT.__eq__)
+    layers = sorted(names, key=OUTPUT.__eq__)
+    values, errors = (
+        np.array([[entry.get(key, {}).get(layer, np.nan) for entry in history] for layer in layers])
+        for key in ("memorization", "memorization_errors")
+    )
+    return layers, values, errors
 
 
-def color_limit(values: np.ndarray[Any, Any], errors: np.ndarray[Any, Any]) -> float:
-    """Return the value of the strongest color: where all is within three errors, colors are pale.
+def color_limit(
+    layers: Sequence[str], values: np.ndarray[Any, Any], errors: np.ndarray[Any, Any]
+) -> float:
+    """Return the value of the strongest color: the largest of a hidden layer.
+
+    It is six standard errors at the least, so that what chance may do stays pale.
 
     Args:
-        values: Of the hidden layers, any shape; NaN where they are not known.
+        layers: Names of the rows.
+        values: What they hold, [layers, epochs]; NaN where it is not known.
         errors: Their standard errors.
     """
-    return float(max(np.nanmax(np.abs(values)), np.nanmax(3 * errors), 1e-6))
+    hidden = [row for row, layer in enumerate(layers) if layer != OUTPUT] or [0]
+    usual = 6 * float(np.nanmedian(errors[hidden]))
+    return max(float(np.nanmax(np.abs(values[hidden]))), usual, 1e-6)
 
 
 def memorization_figure(report: MemorizationReport) -> Figure:
