@@ -16,6 +16,16 @@ from filterwatch.visuals import Pictures
 from filterwatch.visuals.loggers import scalar_layout
 
 TAGS = [
+    "own_loss_memorization",
+    "own_loss_memorization/accumulator.loss",
+    "own_loss_generalization_gap",
+    "own_loss_memorized_samples",
+    "memorization",
+    "memorization/loss.accumulator",
+    "memorization/network.0",
+    "memorization/network.01",
+    "generalization_gap",
+    "memorized_samples",
     "train_loss_step",
     "train_loss_epoch",
     "val_loss",
@@ -49,31 +59,45 @@ def shown(patterns: list[str]) -> list[str]:
 
 def test_charts_show_what_their_titles_say() -> None:
     layers = ["network.0", "loss.accumulator"]
-    layout = scalar_layout(True, True, {"anomaly_filters": layers})
-    overview = {title: shown(tags) for title, (_, tags) in layout["Overfitting"].items()}
-    assert overview == {
-        "loss": ["train_loss_epoch", "val_loss"],
-        "accuracy": ["val_acc"],
-        "anomaly_filters": ["anomaly_filters", "anomaly_filters_distinct"],
+    memorization = {"memorization": layers, "own_loss_memorization": ["accumulator.loss"]}
+    layout = scalar_layout(True, True, {"anomaly_filters": layers}, memorization)
+    found = {
+        dashboard: {title: shown(tags) for title, (_, tags) in charts.items()}
+        for dashboard, charts in layout.items()
     }
-    by_layer = {
-        title: shown(tags) for title, (_, tags) in layout["Anomaly filters by layer"].items()
-    }
-    assert by_layer == {
-        "network.0 … loss.accumulator": [
-            "anomaly_filters_by_layer/network.0",
-            "anomaly_filters_by_layer/loss.accumulator",
-        ]
+    assert found == {
+        "Overfitting": {
+            "loss": ["train_loss_epoch", "val_loss"],
+            "accuracy": ["val_acc"],
+            "memorization": ["memorization", "generalization_gap"],
+            "own_loss_memorization": ["own_loss_memorization", "own_loss_generalization_gap"],
+            "anomaly_filters": ["anomaly_filters", "anomaly_filters_distinct"],
+        },
+        "Memorization by layer": {
+            "memorization: network.0 … loss.accumulator": [
+                "memorization/loss.accumulator",
+                "memorization/network.0",
+            ],
+            "own_loss_memorization: accumulator.loss": ["own_loss_memorization/accumulator.loss"],
+        },
+        "Anomaly filters by layer": {
+            "network.0 … loss.accumulator": [
+                "anomaly_filters_by_layer/network.0",
+                "anomaly_filters_by_layer/loss.accumulator",
+            ]
+        },
     }
 
 
 def test_a_metric_that_there_is_not_has_no_chart() -> None:
-    assert list(scalar_layout(False, False, {"n": ["a"]})["Overfitting"]) == ["n"]
+    layout = scalar_layout(False, False, {"n": ["a"]}, {})
+    assert list(layout) == ["Overfitting", "Anomaly filters by layer"]
+    assert list(layout["Overfitting"]) == ["n"]
 
 
 def test_many_layers_are_spread_over_charts() -> None:
     names = [f"layer{number}" for number in range(16)]
-    by_layer = scalar_layout(True, True, {"n": names})["Anomaly filters by layer"]
+    by_layer = scalar_layout(True, True, {"n": names}, {})["Anomaly filters by layer"]
     assert [len(tags) for _, tags in by_layer.values()] == [5, 5, 6]
     assert list(by_layer) == ["layer0 … layer4", "layer5 … layer9", "layer10 … layer15"]
 

@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from filterwatch.visuals.gallery import Pictures as Pictures
     from filterwatch.visuals.gallery import chosen_pictures as chosen_pictures
     from filterwatch.visuals.loggers import send_text as send_text
+    from filterwatch.visuals.memorization_figures import memorization_figure as memorization_figure
     from filterwatch.visuals.page import write_page as write_page
+    from filterwatch.visuals.page_memorization import PageMemorization as PageMemorization
     from filterwatch.visuals.page_numbers import PageModel as PageModel
     from filterwatch.visuals.progress import probe_progress as probe_progress
     from filterwatch.visuals.progress import progress_bar as progress_bar
@@ -21,7 +23,9 @@ else:
         drawing=["render"],
         gallery=["Gallery", "Pictures", "chosen_pictures"],
         loggers=["send_text"],
+        memorization_figures=["memorization_figure"],
         page=["write_page"],
+        page_memorization=["PageMemorization"],
         page_numbers=["PageModel"],
         progress=["probe_progress", "progress_bar"],
         sprite_sheet=["PageImages"],

@@ -13,6 +13,7 @@ from filterwatch._checks import check_integer
 from filterwatch._compat import callbacks_of, is_fast_dev_run, scalar_step
 from filterwatch._failures import Failures
 from filterwatch.detection import AnomalyReport
+from filterwatch.memorization import OUTPUT, MemorizationReport
 from filterwatch.visuals.drawing import render
 from filterwatch.visuals.filter_figures import (
     filter_figure,
@@ -20,7 +21,8 @@ from filterwatch.visuals.filter_figures import (
     most_anomalous,
 )
 from filterwatch.visuals.history_figures import Curves, layers_figure, training_figure
-from filterwatch.visuals.loggers import send_layout, send_picture
+from filterwatch.visuals.loggers import memorization_names, send_layout, send_picture
+from filterwatch.visuals.memorization_figures import memorization_map, memorized_samples_figure
 from filterwatch.visuals.thumbnails import Thumbnails
 
 History = Sequence[Mapping[str, Any]]
@@ -36,7 +38,8 @@ class Pictures:
     Args:
         every_n_epochs: Draw again after so many epochs.
         n_filters: Draw so many flagged filters each time, the most anomalous ones; 0 draws none.
-        n_samples: Draw so many samples, those isolated most often; 0 draws none.
+        n_samples: Draw so many samples, those isolated most often, and as many memorized ones; 0
+            draws none.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -80,7 +83,12 @@ def chosen_pictures(pictures: Pictures | bool | int) -> Pictures | None:
 class Gallery:
     """The pictures of one callback; every method does nothing where there are to be none.
 
-    Pictures have the step of their epoch's scalars, and these names, behind the count's:
+    Pictures have the step of their epoch's scalars, and these names, behind that of memorization:
+
+    - ``/layers``: the memorization of each layer in each epoch,
+    - ``/samples``: the training samples learned by heart,
+
+    and behind the count's:
 
     - ``/clusters_1`` …: the most anomalous filter and the next ones,
     - ``/isolated_samples``: the samples that most flagged filters isolate,
@@ -89,27 +97,47 @@ class Gallery:
 
     Methods that take a Trainer are called in every process; the first one draws. The callback has
     its gallery as the attribute ``gallery``, by which those of one Trainer find each other. The
-    count is logged by the name ``metric``.
+    count is logged by the name ``metric``, the memorization by its own.
     """
 
-    def __init__(self, pictures: Pictures | None, metric: str, failures: Failures) -> None:
+    def __init__(
+        self,
+        pictures: Pictures | None,
+        metric: str,
+        failures: Failures,
+        *,
+        memorization: str = "memorization",
+    ) -> None:
         self.pictures = pictures
         self.metric = metric
+        self.memorization = memorization
         self.layers: list[str] = []
+        self.measured: list[str] = []  # layers of known memorization
         self.curves = Curves()
         self._failures = failures
         self._thumbnails: Thumbnails | None = None  # while a fit runs that is drawn
+        self._training: Thumbnails | None = None  # those of the training probe
         self._report: AnomalyReport | None = None
+        self._memorized: MemorizationReport | None = None
         self._is_drawn = False
         self._drawn_epoch: int | None = None
         self._step = self._report_step = 0
         self._has_layout = False
 
     def start(
-        self, trainer: Trainer, batches: list[Any], indices: list[int] | None, layers: list[str]
+        self,
+        trainer: Trainer,
+        batches: list[Any],
+        indices: list[int] | None,
+        layers: list[str],
+        training: tuple[list[Any], list[int] | None] | None = None,
     ) -> None:
-        """Begin a fit; batches and indices are as in `Thumbnails`, layers are the watched ones."""
-        self._thumbnails = self._report = self._drawn_epoch = None
+        """Begin a fit; layers are the watched ones.
+
+        Batches and indices, of the probe and of the training probe, are as in `Thumbnails`.
+        """
+        self._thumbnails = self._training = self._report = self._memorized = None
+        self._drawn_epoch = None
         if self.pictures is None or is_fast_dev_run(trainer):
             return
         self.layers = layers
@@ -118,30 +146,54 @@ class Gallery:
         # Images that only `probe_step` finds are not there to be drawn.
         with self._failures.softly("draw", "no pictures are drawn"):
             self._thumbnails = Thumbnails.of(trainer, batches, indices)
+        if training is not None:
+            with self._failures.softly("draw", "no memorized samples are drawn"):
+                self._training = Thumbnails.of(trainer, *training)
 
     def noting_predictions(self, forward: Callable[[Any], object]) -> Callable[[Any], object]:
         """Return a forward pass of the probe that also notes what the network predicts."""
         return forward if self._thumbnails is None else self._thumbnails.noting_predictions(forward)
 
-    def end_epoch(self, trainer: Trainer, report: AnomalyReport | None, history: History) -> None:
-        """In ``on_train_epoch_end``: note the curves, and draw the newest report if that is due."""
+    def end_epoch(
+        self,
+        trainer: Trainer,
+        report: AnomalyReport | None,
+        history: History,
+        memorization: MemorizationReport | None = None,
+    ) -> None:
+        """In ``on_train_epoch_end``: note the curves, and draw the newest reports if that is due.
+
+        Args:
+            trainer: The Trainer.
+            report: The newest report.
+            history: That of the callback.
+            memorization: The report of the same probe; ``None`` where it was not measured.
+        """
         if self.pictures is None or self._thumbnails is None:
             return
         epoch = trainer.current_epoch
         self._step = scalar_step(trainer)
-        own = [gallery.metric for gallery in _galleries(trainer)]
+        galleries = _galleries(trainer)
+        own = tuple(
+            name
+            for gallery in galleries
+            for name in (gallery.metric, *memorization_names(gallery.memorization))
+        )
         # Every process reads the metrics, because reading may synchronize.
         metrics = trainer.callback_metrics.items()
         self.curves.add(
             epoch,
-            {name: float(value) for name, value in metrics if not any(map(name.__contains__, own))},
+            {name: float(value) for name, value in metrics if not name.startswith(own)},
         )
         if not self._has_layout:
             self._has_layout = True
-            self._write_layout(trainer)
+            newest = history[-1].get("memorization", ()) if history else ()
+            self.measured = [name for name in newest if name != OUTPUT]
+            self._write_layout(trainer, galleries)
         if report is None or report is self._report:
             return
         self._report, self._report_step, self._is_drawn = report, self._step, False
+        self._memorized = memorization
         last = self._drawn_epoch
         if last is None or epoch - last >= self.pictures.every_n_epochs:
             self._draw(trainer, history)
@@ -152,7 +204,7 @@ class Gallery:
             if not self._is_drawn:
                 self._draw(trainer, history)
             self._send(trainer, self._whole_fit(history), self._step)
-        self._thumbnails = self._report = None
+        self._thumbnails = self._training = self._report = self._memorized = None
 
     def _draw(self, trainer: Trainer, history: History) -> None:
         self._drawn_epoch, self._is_drawn = trainer.current_epoch, True
@@ -163,29 +215,43 @@ class Gallery:
         assert report is not None
         assert pictures is not None
         assert thumbnails is not None
+        yield from self._memorization_figures(history)
         for place, anomaly in enumerate(most_anomalous(report, pictures.n_filters), start=1):
-            yield f"clusters_{place}", filter_figure(report, anomaly, thumbnails)
+            yield f"{self.metric}/clusters_{place}", filter_figure(report, anomaly, thumbnails)
         if pictures.n_samples and report.outlier_samples():
             drawn = isolated_samples_figure(report, thumbnails, pictures.n_samples)
-            yield "isolated_samples", drawn
-        yield "layers", layers_figure(history)
+            yield f"{self.metric}/isolated_samples", drawn
+        yield f"{self.metric}/layers", layers_figure(history)
+
+    def _memorization_figures(self, history: History) -> Iterator[tuple[str, Figure]]:
+        assert self.pictures is not None
+        if any("memorization" in entry for entry in history):
+            yield f"{self.memorization}/layers", memorization_map(history, self.curves.loss)
+        n_samples, report, thumbnails = self.pictures.n_samples, self._memorized, self._training
+        if n_samples and report and thumbnails and report.memorized(1):
+            drawn = memorized_samples_figure(report, thumbnails, n_samples)
+            yield f"{self.memorization}/samples", drawn
 
     def _whole_fit(self, history: History) -> Iterator[tuple[str, Figure]]:
-        yield "training", training_figure(history, self.curves.accuracy, self.curves.loss)
+        drawn = training_figure(history, self.curves.accuracy, self.curves.loss)
+        yield f"{self.metric}/training", drawn
 
     def _send(self, trainer: Trainer, drawn: Iterator[tuple[str, Figure]], step: int) -> None:
         if trainer.is_global_zero:
             with self._failures.softly("draw"):
                 for name, figure in drawn:
-                    send_picture(trainer, f"{self.metric}/{name}", render(figure), step)
+                    send_picture(trainer, name, render(figure), step)
 
-    def _write_layout(self, trainer: Trainer) -> None:
+    def _write_layout(self, trainer: Trainer, galleries: list[Gallery]) -> None:
         """Write the layout of TensorBoard's custom scalars: one, for all callbacks of the fit."""
-        galleries = _galleries(trainer)
-        if trainer.is_global_zero and galleries[:1] == [self]:
+        if trainer.is_global_zero and galleries[-1:] == [self]:  # when all know what is measured
             layers = {gallery.metric: gallery.layers for gallery in galleries}
+            memorization = {
+                gallery.memorization: gallery.measured for gallery in galleries if gallery.measured
+            }
+            known = bool(self.curves.loss), bool(self.curves.accuracy)
             with self._failures.softly("draw"):
-                send_layout(trainer, bool(self.curves.loss), bool(self.curves.accuracy), layers)
+                send_layout(trainer, *known, layers, memorization)
 
 
 def _galleries(trainer: Trainer) -> list[Gallery]:

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colorbar import Colorbar
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
@@ -26,7 +28,7 @@ from filterwatch.visuals.drawing import (
 # Epoch and value of one metric, in order.
 Curve = list[tuple[int, float]]
 
-_LABELED_ROWS = 48
+LABELED_ROWS = 48  # of a map of layers: more names would not fit
 
 
 @dataclass
@@ -77,40 +79,66 @@ def layers_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
     counts = np.array(
         [[entry["by_layer"].get(layer, np.nan) for entry in history] for layer in layers]
     )
-    names = [shortened(layer, 34) for layer in layers]
-    step = -(-len(layers) // _LABELED_ROWS)
     with drawing():
-        rows = max(0.2 * len(layers) / step, 1.0)
-        figure = new_figure(8.6, rows + 1.15)
-        width, height = figure.get_size_inches()
-        draw_heading(figure, "Anomaly filters by layer and epoch", "")
-        left = 0.3 + 0.07 * max(map(len, names))
-        bottom, tall = 0.55 / height, rows / height
-        axes = figure.add_axes((left / width, bottom, (7.75 - left) / width, tall))
-        image = axes.imshow(
-            counts,
-            aspect="auto",
-            cmap="cividis",  # the same to color-blind eyes, and in gray
-            vmin=0,
-            vmax=max(np.nanmax(counts), 1),
-            interpolation="nearest",
+        # The scale is the same to color-blind eyes, and in gray.
+        figure, image = draw_layer_map(
+            layers, history, counts, cmap="cividis", vmin=0, vmax=max(np.nanmax(counts), 1)
         )
-        axes.set_yticks([])
-        beside = axes.get_yaxis_transform()
-        for row in range(0, len(layers), step):  # a text takes a fraction of a tick's time
-            axes.text(
-                -0.008, row, names[row], transform=beside, ha="right", va="center", fontsize=8
-            )
-        epochs = [entry["epoch"] for entry in history]
-        every = -(-len(epochs) // 16)
-        axes.set_xticks(range(0, len(epochs), every), [str(epoch) for epoch in epochs[::every]])
-        axes.set_xlabel("epoch")
-        axes.tick_params(length=2)
-        axes.spines[:].set_visible(False)
-        scale = figure.add_axes((7.9 / width, bottom, 0.14 / width, tall))
-        bar = figure.colorbar(image, cax=scale, ticks=MaxNLocator(5, integer=True))
-        bar.outline.set_visible(False)
+        draw_heading(figure, "Anomaly filters by layer and epoch", "")
+        draw_scale(figure, image, ticks=MaxNLocator(5, integer=True))
     return figure
+
+
+def draw_layer_map(
+    layers: Sequence[str],
+    history: Sequence[Mapping[str, Any]],
+    values: np.ndarray[Any, Any],
+    *,
+    top: float = 0.6,
+    right: float = 0.85,
+    **colors: Any,
+) -> tuple[Figure, AxesImage]:
+    """Draw values [layers, epochs] as colored cells, in a figure of their own.
+
+    Args:
+        layers: Names of the rows.
+        history: What has the epoch of each column.
+        values: What the cells show; NaN stays blank.
+        top: Room above the cells, in inches.
+        right: Room beside them, in inches.
+        **colors: Scale and limits, as ``imshow`` takes them.
+    """
+    names = [shortened(layer, 34) for layer in layers]
+    step = -(-len(layers) // LABELED_ROWS)
+    rows = max(0.2 * len(layers) / step, 1.0)
+    figure = new_figure(8.6, rows + 0.55 + top)
+    width, height = figure.get_size_inches()
+    left = 0.3 + 0.07 * max(map(len, names))
+    place = (left / width, 0.55 / height, (width - right - left) / width, rows / height)
+    axes = figure.add_axes(place)
+    image = axes.imshow(values, aspect="auto", interpolation="nearest", **colors)
+    axes.set_yticks([])
+    beside = axes.get_yaxis_transform()
+    for row in range(0, len(layers), step):  # a text takes a fraction of a tick's time
+        axes.text(-0.008, row, names[row], transform=beside, ha="right", va="center", fontsize=8)
+    epochs = [entry["epoch"] for entry in history]
+    every = -(-len(epochs) // 16)
+    axes.set_xticks(range(0, len(epochs), every), [str(epoch) for epoch in epochs[::every]])
+    axes.set_xlabel("epoch")
+    axes.tick_params(length=2)
+    axes.spines[:].set_visible(False)
+    return figure, image
+
+
+def draw_scale(figure: Figure, image: AxesImage, **options: Any) -> Colorbar:
+    """Draw what the colors of a layer map stand for, at the figure's right edge."""
+    width, _ = figure.get_size_inches()
+    assert image.axes is not None
+    cells = image.axes.get_position()
+    scale = figure.add_axes((1 - 0.7 / width, cells.y0, 0.14 / width, cells.height))
+    bar = figure.colorbar(image, cax=scale, **options)
+    bar.outline.set_visible(False)
+    return bar
 
 
 def training_figure(
@@ -139,7 +167,7 @@ def training_figure(
         below.set_xlabel("epoch")
         for axis in (below.xaxis, below.yaxis):
             axis.set_major_locator(MaxNLocator(integer=True))
-        best = _lowest_validation_loss(loss)
+        best = lowest_validation_loss(loss)
         for axes in figure.axes:
             axes.grid(axis="x", color=GRID, linewidth=0.6)
             axes.set_axisbelow(True)
@@ -201,7 +229,7 @@ def _validation_first(curves: Mapping[str, Curve]) -> list[tuple[str, Curve]]:
     return sorted(curves.items(), key=lambda item: ("val" not in item[0].lower(), item[0]))
 
 
-def _lowest_validation_loss(loss: Mapping[str, Curve]) -> int | None:
+def lowest_validation_loss(loss: Mapping[str, Curve]) -> int | None:
     """Return the epoch in which the first validation loss is lowest."""
     for name, curve in _validation_first(loss):
         finite = [(value, epoch) for epoch, value in curve if np.isfinite(value)]

@@ -37,48 +37,80 @@ def send_picture(trainer: Trainer, name: str, pixels: Pixels, step: int) -> None
 
 
 def send_layout(
-    trainer: Trainer, loss: bool, accuracy: bool, layers: Mapping[str, Sequence[str]]
+    trainer: Trainer,
+    loss: bool,
+    accuracy: bool,
+    layers: Mapping[str, Sequence[str]],
+    memorization: Mapping[str, Sequence[str]],
 ) -> None:
     """Give each TensorBoard logger its `scalar_layout`; call it in the first process alone."""
-    layout = scalar_layout(loss, accuracy, layers)
+    layout = scalar_layout(loss, accuracy, layers, memorization)
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.experiment.add_custom_scalars(layout)
 
 
-def scalar_layout(loss: bool, accuracy: bool, layers: Mapping[str, Sequence[str]]) -> Layout:
+def scalar_layout(
+    loss: bool,
+    accuracy: bool,
+    layers: Mapping[str, Sequence[str]],
+    memorization: Mapping[str, Sequence[str]],
+) -> Layout:
     """Return the layout of TensorBoard's page of custom scalars, as ``SummaryWriter`` takes it.
 
-    Loss, accuracy and the number of anomaly filters are on one dashboard, the numbers of single
-    layers on another, a few layers a chart.
+    Loss, accuracy, memorization and the number of anomaly filters are on one dashboard, the numbers
+    of single layers on others, a few layers a chart.
 
     Args:
         loss: Whether a loss is logged.
         accuracy: Whether an accuracy is logged.
         layers: Names of the watched layers, by the name of the metric that counts in all of them.
+        memorization: Names of the layers whose memorization is measured, by the name of the metric
+            that is that of the deepest.
 
     Returns:
         Dashboard to chart to kind and tags, which are regular expressions.
     """
+    own = [*layers, *(name for metric in memorization for name in memorization_names(metric))]
     # An epoch's values, not those of steps; also of metrics that are logged later on.
-    others = "(?i)(?!.*_step$)" + "".join(f"(?!{re.escape(metric)})" for metric in layers)
+    others = "(?i)(?!.*_step$)" + "".join(f"(?!{re.escape(metric)})" for metric in own)
     overview: dict[str, list[Any]] = {}
     if loss:
         overview["loss"] = ["Multiline", [f"{others}.*loss.*$"]]
     if accuracy:
         overview["accuracy"] = ["Multiline", [f"{others}.*acc.*$"]]
-    by_layer: dict[str, list[Any]] = {}
+    for metric in memorization:
+        deepest, gap, _ = map(re.escape, memorization_names(metric))
+        overview[metric] = ["Multiline", [f"{deepest}$", f"{gap}$"]]
+    for metric in layers:
+        overview[metric] = ["Multiline", [f"{re.escape(metric)}(_distinct)?$"]]
+    layout = {
+        "Overfitting": overview,
+        "Memorization by layer": _layer_charts(memorization, "/"),
+        "Anomaly filters by layer": _layer_charts(layers, "_by_layer/"),
+    }
+    return {dashboard: charts for dashboard, charts in layout.items() if charts}
+
+
+def memorization_names(metric: str) -> tuple[str, str, str]:
+    """Return the names of what is logged beside the memorization of layers, itself first."""
+    prefix = metric.removesuffix("memorization")
+    return metric, f"{prefix}generalization_gap", f"{prefix}memorized_samples"
+
+
+def _layer_charts(layers: Mapping[str, Sequence[str]], between: str) -> dict[str, list[Any]]:
+    """Return charts of each metric's layers; ``between`` stands between its name and theirs."""
+    charts: dict[str, list[Any]] = {}
     for metric, names in layers.items():
         prefix = "" if len(layers) == 1 else f"{metric}: "
-        overview[metric] = ["Multiline", [f"{re.escape(metric)}(_distinct)?$"]]
         n_charts = math.ceil(len(names) / _LINES)
         for number in range(n_charts):  # of even size, but for one line
             start, stop = (len(names) * at // n_charts for at in (number, number + 1))
             group = names[start:stop]
             ends = group[0] if len(group) == 1 else f"{group[0]} … {group[-1]}"
-            tags = [f"{re.escape(metric)}_by_layer/{re.escape(name)}$" for name in group]
-            by_layer[prefix + ends] = ["Multiline", tags]
-    return {"Overfitting": overview, "Anomaly filters by layer": by_layer}
+            tags = [f"{re.escape(metric + between + name)}$" for name in group]
+            charts[prefix + ends] = ["Multiline", tags]
+    return charts
 
 
 def send_text(trainer: Trainer, name: str, lines: Sequence[str]) -> None:

@@ -17,11 +17,22 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from filterwatch.visuals.page_memorization import PageMemorization, memorization_numbers
 from filterwatch.visuals.page_numbers import PageModel, page_numbers, rank_filters
 from filterwatch.visuals.sprite_sheet import PageImages, sprite_sheet
 
 _TEMPLATES = files("filterwatch.visuals") / "templates"
-_SCRIPTS = ("data", "criteria", "format", "thumbnails", "table", "scatter", "controls", "page")
+_SCRIPTS = (
+    "data",
+    "criteria",
+    "format",
+    "thumbnails",
+    "memorization",
+    "table",
+    "scatter",
+    "controls",
+    "page",
+)
 
 
 def write_page(
@@ -33,6 +44,7 @@ def write_page(
     subject: str,
     facts: Sequence[tuple[str, str]],
     n_charts: int = 40,
+    memorization: PageMemorization | None = None,
 ) -> None:
     """Write a page; it needs the packages of the extra ``report``.
 
@@ -44,6 +56,7 @@ def write_page(
         subject: A line below it.
         facts: What the reader should know of how this was made, as (term, text).
         n_charts: Number of filters with scatter plots beyond those flagged in any of the models.
+        memorization: What is known of memorization, which goes to the top.
 
     Raises:
         ValueError: If a report was kept without its points.
@@ -52,6 +65,7 @@ def write_page(
     probe = {key: getattr(images, key) for key in ("files", "labels", "class_names")}
     payload = page_numbers(models, ranked[: n_flagged + max(n_charts, 0)])
     payload |= {"probe": probe, "sprite": asdict(sprite_sheet(images))}
+    payload["memorization"] = None if memorization is None else memorization_numbers(memorization)
     page = _render(len(models) > 1, payload, facts, title=title, subject=subject)
     Path(path).write_text(page, encoding="utf-8")
 
@@ -74,6 +88,7 @@ def _render(
     return environment.from_string(_read("page.html.j2")).render(
         **texts,
         compared=compared,
+        memorization=payload["memorization"],
         facts=[*facts, ("Made by", made_by)],
         # Our own files and plotly's, which must reach the browser as they are.
         style=Markup(_read("page.css")),

@@ -80,13 +80,13 @@ class Thumbnails:
         """Return the name of a sample's class, ``None`` where there are no labels."""
         at = bisect_right(self._starts, sample) - 1
         labels = self._labels[at]
-        return None if labels is None else self._class(int(labels[sample - self._starts[at]]))
+        return None if labels is None else self.class_name(int(labels[sample - self._starts[at]]))
 
     def caption(self, sample: int) -> str:
         """Return "label → prediction" or "label ✓", as far as known; long names are cut."""
         label, prediction = self.label(sample), None
         if self.predictions is not None:
-            prediction = self._class(int(self.predictions[sample]))
+            prediction = self.class_name(int(self.predictions[sample]))
         if label is None:
             return "" if prediction is None else f"→ {shortened(prediction, 18)}"
         if prediction is None:
@@ -135,7 +135,8 @@ class Thumbnails:
         fits = labels is not None and int(labels.max()) < logits.shape[1] > 1
         return logits if fits else None
 
-    def _class(self, number: int) -> str:
+    def class_name(self, number: int) -> str:
+        """Return the name of a class, its number where that is all that is known."""
         known = self.class_names is not None and 0 <= number < len(self.class_names)
         return self.class_names[number] if known and self.class_names else str(number)
 

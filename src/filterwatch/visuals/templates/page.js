@@ -120,6 +120,7 @@ function update() {
 }
 
 function start() {
+  if (payload.memorization) drawMemorization(payload.memorization);
   update();
   if (!table.ordered.length) {
     notableOnly.checked = false;

@@ -49,7 +49,7 @@ function showChanges() {
     tile(whole.format(dead.length), 'dead filters, which are not judged'),
   );
   showVerdict([verdict.count], verdict.count === startCount ? '' : `; ${whole.format(startCount)} at the run’s thresholds`);
-  byId('images-hint').textContent = `${count(ordered.length, 'image is', 'images are')} isolated by at least one anomaly filter, most isolated first. Look for wrong labels, odd crops and rare views.${unknownNote(unknown)}`;
+  byId('images-hint').textContent = `${count(ordered.length, 'image is', 'images are')} isolated by at least one anomaly filter, most isolated first. They are unusual to these filters: odd crops, rare views.${unknownNote(unknown)}`;
   fill(byId('gallery'), gallery(ordered, ([sample, filters]) => imageCard(sample, linkButton(() => narrow({ sample, layer: null }), count(filters.length, 'anomaly filter'))), CARDS));
   const perLayer = (filters) => first.layers.map((_, at) => filters.filter((filter) => first.places[filter].layer === at).length);
   const [deadIn, flaggedIn] = [perLayer(dead), perLayer(flagged)];

@@ -3,22 +3,26 @@
 const { sprite, probe } = payload;
 
 // One blob instead of a data URI in every style: the browser decodes it once.
-const sheet = new Blob([bytesOf(sprite.data_uri.split(',')[1])], { type: 'image/webp' });
-document.head.append(element('style', {}, `.thumb { background-image: url("${URL.createObjectURL(sheet)}"); }`));
+function showSheet({ data_uri: uri }, name) {
+  const sheet = new Blob([bytesOf(uri.split(',')[1])], { type: 'image/webp' });
+  document.head.append(element('style', {}, `.thumb.${name} { background-image: url("${URL.createObjectURL(sheet)}"); }`));
+}
+showSheet(sprite, 'of-probe');
 
-function thumbnail(sample, side) {
-  const small = sprite.side < 64 ? 'small-pixels' : '';
-  const made = element('span', { class: `thumb ${small}`, role: 'img', 'aria-label': probe.files[sample] });
-  const column = sample % sprite.columns;
-  const row = Math.floor(sample / sprite.columns);
+// An image by its place in a sheet.
+function cutOut({ side: own, columns, rows }, sheet, place, side, text) {
+  const made = element('span', { class: `thumb ${sheet} ${own < 64 ? 'small-pixels' : ''}`, role: 'img', 'aria-label': text });
+  const [column, row] = [place % columns, Math.floor(place / columns)];
   Object.assign(made.style, {
     width: `${side}px`,
     height: `${side}px`,
-    backgroundSize: `${sprite.columns * side}px ${sprite.rows * side}px`,
+    backgroundSize: `${columns * side}px ${rows * side}px`,
     backgroundPosition: `-${column * side}px -${row * side}px`,
   });
   return made;
 }
+
+const thumbnail = (sample, side) => cutOut(sprite, 'of-probe', sample, side, probe.files[sample]);
 
 // "✓ predicted cat (87%)", marked and coloured only where the folder's classes are the model's.
 function predictionLine(run, sample, whose) {
@@ -69,12 +73,16 @@ function outlierCards(run, filter, limit, ring) {
 }
 
 function showTooltip(sample, event, extra) {
+  showBeside(event, thumbnail(sample, 128), ...imageLines(sample), extra);
+  byId('tooltip').dataset.sample = sample;
+}
+
+function showBeside({ clientX, clientY }, ...content) {
   const tooltip = byId('tooltip');
-  fill(tooltip, thumbnail(sample, 128), ...imageLines(sample), extra);
-  tooltip.dataset.sample = sample;
+  fill(tooltip, ...content);
   tooltip.hidden = false;
   const { width, height } = tooltip.getBoundingClientRect();
-  const left = event.clientX + 18 + width > innerWidth ? event.clientX - 18 - width : event.clientX + 18;
-  const top = Math.min(Math.max(8, event.clientY - height / 2), innerHeight - height - 8);
+  const left = clientX + 18 + width > innerWidth ? clientX - 18 - width : clientX + 18;
+  const top = Math.min(Math.max(8, clientY - height / 2), innerHeight - height - 8);
   Object.assign(tooltip.style, { left: `${Math.max(8, left)}px`, top: `${top}px` });
 }

@@ -1,0 +1,105 @@
+// What was learned by heart: layers, over epochs where they are known, and training images.
+
+const signed = (number) => (number === null ? '–' : `${number < -0.005 ? '−' : '+'}${Math.abs(number).toFixed(2)}`);
+const plusMinus = (value, error) => `${signed(value)} ± ${(error ?? NaN).toFixed(2)} nats`;
+const ROW_NAMES = { joint: 'all hidden layers together', output: 'output (generalization gap)' };
+
+function drawMemorization(found) {
+  const beyond = found.beyond_chance > 3 * found.beyond_chance_error;
+  const deepest = found.rows.filter(({ kind }) => !(kind in ROW_NAMES)).at(-1);
+  fill(
+    byId('memorization-tiles'),
+    tile(signed(found.memorization), `nats: memorization of ${deepest.name}, the deepest hidden layer`, deepest.significant ? 'anomaly' : ''),
+    tile(signed(found.gap), 'nats: generalization gap at the output'),
+    tile(beyond ? `${whole.format(Math.round(found.beyond_chance))} ± ${Math.round(found.beyond_chance_error)}` : '0', `of ${whole.format(found.n_training)} training images learned by heart${beyond ? '' : ' beyond chance'}`, beyond ? 'anomaly' : ''),
+  );
+  if (found.epochs) drawEpochs(found.epochs);
+  else drawBars(found.rows);
+  const total = found.n_memorized;
+  byId('memorized-hint').textContent = total === 0
+    ? 'None: where the hidden layers speak against a label, the network does not give it either.'
+    : `The network gives ${total === 1 ? 'this image its' : `these ${whole.format(total)} images their`} label; what its hidden layers know from other images speaks for another class. Evidence: the log probability that they leave the label, in nats; %: the network’s probability of it. ${beyond ? 'Wrong labels come first where there are any; others are hard.' : 'Among as many new images there are as many: this is chance.'}${total > found.samples.length ? ` The first ${found.samples.length} are here.` : ''}`;
+  if (!found.sprite) return;
+  showSheet(found.sprite, 'of-training');
+  fill(byId('memorized'), gallery(found.samples.map((sample, place) => ({ sample, place })), (item) => memorizedCard(found.sprite, item), CARDS_OF_MEMORIZED));
+}
+
+const CARDS_OF_MEMORIZED = 24;
+
+function memorizedCard(sheet, { sample, place }) {
+  const picture = (side) => cutOut(sheet, 'of-training', place, side, sample.file);
+  const lines = () => [
+    element('div', {}, 'label ', element('b', {}, sample.label)),
+    element('div', { class: 'wrong' }, 'rather ', element('b', {}, sample.rather)),
+    element('div', { title: 'Log probability of the label by what the hidden layers know from other images, in nats' }, `evidence ${signed(sample.evidence)}`),
+    sample.confidence === null ? null : element('div', {}, `network: ${Math.round(100 * sample.confidence)}%`),
+    element('div', { class: 'file', title: sample.file }, sample.file),
+  ];
+  const hide = () => { byId('tooltip').hidden = true; };
+  const enlarge = (at) => {
+    showBeside(at, picture(192), ...lines());
+    byId('tooltip').dataset.training = sample.index;
+  };
+  return element('div', {
+    class: 'card',
+    'data-training': sample.index,
+    tabindex: 0,
+    onmousemove: enlarge,
+    onmouseleave: hide,
+    onfocus: ({ target }) => {
+      const { right, top, height } = target.getBoundingClientRect();
+      enlarge({ clientX: right - 18, clientY: top + height / 2 });
+    },
+    onblur: hide,
+  }, picture(96), ...lines());
+}
+
+// A value's color: white at zero, of full strength at the limit.
+function tint(cell, value, limit) {
+  cell.style.setProperty('--strength', `${Math.min(100, (100 * Math.abs(value)) / limit).toFixed(1)}%`);
+  cell.classList.add(value < 0 ? 'cool' : 'warm');
+}
+
+function drawEpochs({ layers, epochs, values, errors, limit, lowest_loss: lowest }) {
+  // Through the epoch of the lowest validation loss, or ahead of the next that is shown.
+  const marked = lowest === null || lowest < epochs[0] ? -1 : epochs.findIndex((epoch) => epoch >= lowest);
+  const line = marked < 0 ? '' : epochs[marked] === lowest ? 'lowest' : 'lowest ahead';
+  const every = Math.ceil(epochs.length / (innerWidth > 560 ? 12 : 4));
+  const cells = (row) => epochs.map((epoch, at) => {
+    const [value, error] = [values[row][at], errors[row][at]];
+    const text = value === null ? 'not measured' : plusMinus(value, error);
+    const marks = Math.abs(value) > 3 * error;
+    const cell = element('td', { class: `cell ${at === marked ? line : ''}`, title: `${layers[row]}, epoch ${epoch}: ${text}` }, value !== null && marks ? '•' : '');
+    if (value !== null) tint(cell, value, limit);
+    return cell;
+  });
+  const isOutput = (row) => layers[row] === 'output';
+  fill(
+    byId('memorization-layers'),
+    element('tbody', { class: 'map' }, ...layers.map((name, row) => element('tr', { 'data-layer': name, class: isOutput(row) ? 'apart' : null }, element('th', { scope: 'row' }, isOutput(row) ? ROW_NAMES.output : name), ...cells(row), element('td', { class: 'number' }, signed(values[row].at(-1)))))),
+    element('tfoot', {}, element('tr', {}, element('th', { scope: 'col' }, 'epoch'), ...epochs.map((epoch, at) => element('td', {}, at % every === 0 ? epoch : '')), element('td', { class: 'number' }, `epoch ${epochs.at(-1)}`))),
+  );
+  const exceeds = values.some((row) => row.some((value) => Math.abs(value) > limit));
+  byId('memorization-caption').textContent = `Layers down, epochs across; •: more than three standard errors from 0. Full color is ${limit.toFixed(2)} nats${exceeds ? ', which the output exceeds' : ''}.${marked < 0 ? '' : ` The line: lowest validation loss, epoch ${lowest}.`}`;
+}
+
+function drawBars(rows) {
+  const reach = ({ value, error }) => Math.abs(value) + 3 * error;
+  const hidden = rows.filter(({ kind }) => !(kind in ROW_NAMES));
+  const limit = Math.min(Math.max(...rows.map(reach)), 3 * Math.max(...hidden.map(reach))) || 1;
+  const bar = ({ value, error, significant }) => {
+    const at = (number) => 50 + 50 * Math.max(-1, Math.min(1, number / limit));
+    const span = (kind, from, to) => {
+      const made = element('span', { class: kind });
+      Object.assign(made.style, { left: `${Math.min(at(from), at(to))}%`, width: `${Math.abs(at(to) - at(from))}%` });
+      return made;
+    };
+    return element('div', { class: 'both-ways' }, span(`length ${!significant ? '' : value < 0 ? 'cool' : 'warm'}`, 0, value), span('error', value - 3 * error, value + 3 * error));
+  };
+  fill(
+    byId('memorization-layers'),
+    element('tbody', { class: 'bars' }, ...rows.map((row) => element('tr', { 'data-layer': row.name, class: row.kind === 'joint' ? 'apart' : null }, element('th', { scope: 'row' }, ROW_NAMES[row.kind] ?? row.name), element('td', {}, bar(row)), element('td', { class: 'number' }, plusMinus(row.value, row.error))))),
+  );
+  const exceeds = rows.some(({ value }) => Math.abs(value) > limit);
+  byId('memorization-caption').textContent = `Gray: within three standard errors of 0, which the lines show.${exceeds ? ' A bar that reaches the edge goes on beyond it.' : ''}`;
+}
