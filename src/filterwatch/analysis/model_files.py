@@ -37,6 +37,7 @@ class Checkpoint:
     weights: dict[str, Tensor]  # by the names in the file, on the CPU
     hyperparameters: dict[str, Any] = field(default_factory=dict)  # of the LightningModule
     preprocessing: Preprocessing | None = None  # of the images; our datamodules keep it
+    history: list[dict[str, Any]] = field(default_factory=list)  # of the callback, if it was there
 
 
 def read_checkpoint(path: Path, *, trust: bool = False) -> Checkpoint | nn.Module:
@@ -102,6 +103,7 @@ def _checkpoint(path: Path, content: object) -> Checkpoint:
                 dict(weights),
                 dict(content.get("hyper_parameters", {})),
                 _recorded_preprocessing(content),
+                _recorded_history(content),
             )
         found = f"a mapping with the keys {', '.join(map(repr, list(content)[:8]))}"
     raise InputError(
@@ -126,6 +128,27 @@ def _recorded_preprocessing(content: Mapping[Any, Any]) -> Preprocessing | None:
             continue
         return Preprocessing(size, mean, std)
     return None
+
+
+def _recorded_history(content: Mapping[Any, Any]) -> list[dict[str, Any]]:
+    """Return the epochs in which an `AnomalyFilterCallback` measured memorization."""
+    states = content.get("callbacks")
+    for key, state in states.items() if isinstance(states, Mapping) else ():
+        if str(key).startswith("AnomalyFilterCallback{") and isinstance(state, Mapping):
+            history = state.get("history")
+            entries = history if isinstance(history, list) else []
+            measured = [entry for entry in entries if _has_memorization(entry)]
+            if measured:
+                return measured
+    return []
+
+
+def _has_memorization(entry: object) -> bool:
+    return (
+        isinstance(entry, dict)
+        and isinstance(entry.get("epoch"), int)
+        and isinstance(entry.get("memorization"), Mapping)
+    )
 
 
 def _are_weights(content: object) -> TypeGuard[Mapping[str, Tensor]]:

@@ -17,8 +17,15 @@ from filterwatch.memorization.features import (
     find_decoded_layers,
     joined,
 )
-from filterwatch.memorization.measure import LabeledSamples, TrainingRecord, measure_memorization
+from filterwatch.memorization.measure import (
+    LabeledSamples,
+    TrainingRecord,
+    fit_held_out,
+    hear_training,
+    measure_memorization,
+)
 from filterwatch.memorization.report import LayerMemorization, MemorizationReport, Sample
+from filterwatch.memorization.samples import SampleRecord, SampleScores, score_samples
 
 __all__ = [
     "EVIDENCE_FLOOR",
@@ -34,13 +41,18 @@ __all__ = [
     "LayerMemorization",
     "MemorizationReport",
     "Sample",
+    "SampleRecord",
+    "SampleScores",
     "TrainingRecord",
     "UnmeasurableError",
     "checked_labels",
     "features_of",
     "find_decoded_layers",
+    "fit_held_out",
     "halve",
+    "hear_training",
     "joined",
     "log_probabilities",
     "measure_memorization",
+    "score_samples",
 ]
