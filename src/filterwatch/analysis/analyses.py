@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from filterwatch.analysis.folder_probe import ProbeImages
-from filterwatch.analysis.memorization import Memorization
 from filterwatch.analysis.model_files import InputError, first_few
 from filterwatch.analysis.model_loading import LoadedModel
+from filterwatch.analysis.training_images import Memorization
 from filterwatch.batches import find_logits
 from filterwatch.datamodules import ImageDataset
 from filterwatch.detection import (
