@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from filterwatch.analysis import (
     measure_training_images,
     open_training_images,
     sample_probe,
+    write_report,
 )
 from filterwatch.analysis.documents import page_memorization
 from filterwatch.cli import main
@@ -303,23 +305,43 @@ def test_a_damaged_file_is_named(folders: Path, tmp_path: Path) -> None:
         open_training_images(tmp_path, probe)
 
 
-def test_a_checkpoint_of_a_watched_fit_has_a_history(overfit: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_of_a_watched_fit_shows_its_course(
+    measured: Analysis, overfit: Path, tmp_path: Path
+) -> None:
     entries = [
-        {"epoch": epoch, "count": 3, "memorization": {"network.conv1": 0.1 * epoch}}
+        {
+            "epoch": epoch,
+            "count": 3,
+            "memorization": {"network.relu1": 0.1 * epoch, "output": 0.2 * epoch},
+            "memorization_errors": {"network.relu1": 0.1, "output": 0.1},
+        }
         for epoch in range(3)
     ]
+    curves = {"val_loss": [(0, 1.0), (1, 0.5), (2, 0.7)], "val_acc": [(0, 0.1)]}
     content = torch.load(overfit, weights_only=True)
     content["callbacks"] = {
         "ModelCheckpoint{'monitor': None}": {"history": entries[:1]},
         "AnomalyFilterCallback{'prefix': 'a'}": {"history": [{"epoch": 0, "count": 3}]},
-        "AnomalyFilterCallback{'prefix': ''}": {"history": [{"epoch": 9, "count": 1}, *entries]},
+        "AnomalyFilterCallback{'prefix': 'b'}": {"history": "lost"},
+        "AnomalyFilterCallback{'prefix': ''}": {
+            "history": [{"epoch": 9, "count": 1}, *entries],
+            "curves": curves,
+        },
     }
     torch.save(content, tmp_path / "watched.ckpt")
-    assert load_model(tmp_path / "watched.ckpt").history == entries
-    assert load_model(overfit).history == []
-    content["callbacks"] = {"AnomalyFilterCallback{}": {"history": "lost"}}
-    torch.save(content, tmp_path / "odd.ckpt")
-    assert load_model(tmp_path / "odd.ckpt").history == []
+    model = load_model(tmp_path / "watched.ckpt")
+    assert model.watched is not None
+    assert model.watched.history == entries
+    assert model.watched.losses == {"val_loss": curves["val_loss"]}
+    analysis = replace(measured, model=model)
+    shown = page_memorization(analysis)
+    assert shown is not None
+    assert shown.history == entries
+    write_report(analysis, tmp_path / "watched.html", n_charts=0)
+    write_report(measured, tmp_path / "bare.html", n_charts=0)
+    texts = [(tmp_path / f"{name}.html").read_text() for name in ("watched", "bare")]
+    assert texts[0] != texts[1]
+    assert load_model(overfit).watched is None
 
 
 def test_compare_takes_no_training_images(

@@ -267,7 +267,10 @@ def page_memorization(analysis: Analysis) -> PageMemorization | None:
     if found is None:
         return None
     images = page_images(found.folders.images, found.sample)
-    return PageMemorization(found.report, images, analysis.model.history or None)
+    watched = analysis.model.watched
+    if watched is None:
+        return PageMemorization(found.report, images)
+    return PageMemorization(found.report, images, watched.history, watched.losses)
 
 
 def page_images(images: ProbeImages, chosen: Tensor | None = None) -> PageImages:

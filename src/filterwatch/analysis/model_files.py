@@ -30,6 +30,14 @@ def first_few(names: list[str], shown: int = 5) -> str:
 
 
 @dataclass(frozen=True)
+class WatchedFit:
+    """What an `AnomalyFilterCallback` that measured memorization left in a checkpoint."""
+
+    history: list[dict[str, Any]]  # of the epochs in which it did
+    losses: dict[str, list[tuple[int, float]]]  # metric to epochs and values
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """The weights in a file, and what a Lightning checkpoint says of their training."""
 
@@ -37,7 +45,7 @@ class Checkpoint:
     weights: dict[str, Tensor]  # by the names in the file, on the CPU
     hyperparameters: dict[str, Any] = field(default_factory=dict)  # of the LightningModule
     preprocessing: Preprocessing | None = None  # of the images; our datamodules keep it
-    history: list[dict[str, Any]] = field(default_factory=list)  # of the callback, if it was there
+    watched: WatchedFit | None = None
 
 
 def read_checkpoint(path: Path, *, trust: bool = False) -> Checkpoint | nn.Module:
@@ -103,7 +111,7 @@ def _checkpoint(path: Path, content: object) -> Checkpoint:
                 dict(weights),
                 dict(content.get("hyper_parameters", {})),
                 _recorded_preprocessing(content),
-                _recorded_history(content),
+                _watched_fit(content),
             )
         found = f"a mapping with the keys {', '.join(map(repr, list(content)[:8]))}"
     raise InputError(
@@ -130,25 +138,27 @@ def _recorded_preprocessing(content: Mapping[Any, Any]) -> Preprocessing | None:
     return None
 
 
-def _recorded_history(content: Mapping[Any, Any]) -> list[dict[str, Any]]:
-    """Return the epochs in which an `AnomalyFilterCallback` measured memorization."""
+def _watched_fit(content: Mapping[Any, Any]) -> WatchedFit | None:
     states = content.get("callbacks")
     for key, state in states.items() if isinstance(states, Mapping) else ():
-        if str(key).startswith("AnomalyFilterCallback{") and isinstance(state, Mapping):
-            history = state.get("history")
-            entries = history if isinstance(history, list) else []
-            measured = [entry for entry in entries if _has_memorization(entry)]
-            if measured:
-                return measured
-    return []
-
-
-def _has_memorization(entry: object) -> bool:
-    return (
-        isinstance(entry, dict)
-        and isinstance(entry.get("epoch"), int)
-        and isinstance(entry.get("memorization"), Mapping)
-    )
+        if not (str(key).startswith("AnomalyFilterCallback{") and isinstance(state, Mapping)):
+            continue
+        try:
+            history = [
+                entry
+                for entry in state.get("history", [])
+                if {"epoch", "memorization", "memorization_errors"} <= entry.keys()
+            ]
+            losses = {
+                name: [(int(epoch), float(value)) for epoch, value in curve]
+                for name, curve in state.get("curves", {}).items()
+                if "loss" in name.lower()
+            }
+        except (AttributeError, TypeError, ValueError):  # of another making
+            continue
+        if history:
+            return WatchedFit(history, losses)
+    return None
 
 
 def _are_weights(content: object) -> TypeGuard[Mapping[str, Tensor]]:

@@ -19,6 +19,7 @@ from filterwatch.analysis.architectures import (
 from filterwatch.analysis.model_files import (
     Checkpoint,
     InputError,
+    WatchedFit,
     first_few,
     read_checkpoint,
 )
@@ -59,7 +60,7 @@ class LoadedModel:
     trained_image_size: int | None = None  # the side that it was trained on, where the file says
     statistics: Statistics | None = None  # of the images in training, if known
     notes: list[str] = field(default_factory=list)  # what the reader of a result should know
-    history: list[dict[str, Any]] = field(default_factory=list)  # see `Checkpoint`
+    watched: WatchedFit | None = None  # how memorization went while it was trained, if known
 
     def run(self, pixels: Tensor) -> Any:
         """Return what the model puts out for images [B, C, H, W], whatever its device and type.
@@ -171,7 +172,7 @@ def _described(
         trained_image_size=None if recorded is None else recorded.image_size,
         statistics=_statistics(in_channels, checkpoint, architecture),
         notes=notes or [],
-        history=checkpoint.history,
+        watched=checkpoint.watched,
     )
 
 
