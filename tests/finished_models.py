@@ -38,14 +38,20 @@ def write_classes(root: Path) -> Path:
 
 
 def save_classifier(path: Path, *, seed: int) -> ImageClassifier:
-    """Write a checkpoint of our own classifier, as a Trainer does it."""
+    """Write a checkpoint of our own classifier, untrained."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         classifier = ImageClassifier("simple_cnn", num_classes=4, in_channels=1, image_size=8)
+    save(classifier, path)
+    return classifier
+
+
+def save(classifier: ImageClassifier, path: Path) -> Path:
+    """Write a checkpoint as a Trainer does it."""
     trainer = Trainer(logger=False, enable_progress_bar=False, enable_model_summary=False)
     trainer.strategy.connect(classifier)
     trainer.save_checkpoint(path)
-    return classifier
+    return path
 
 
 class Tiny(nn.Module):

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
         LayerMemorization,
         MemorizationReport,
         Sample,
+        SampleScores,
         measure_memorization,
+        score_samples,
     )
 
     __version__: str
@@ -35,11 +37,13 @@ __all__ = [
     "MaskFilters",
     "MemorizationReport",
     "Sample",
+    "SampleScores",
     "StopTraining",
     "cluster_points",
     "detect_anomaly_filters",
     "mask_filters",
     "measure_memorization",
+    "score_samples",
 ]
 
 # Where a name comes from, unless it is from the detection. Nothing is imported before it is asked
@@ -50,9 +54,11 @@ _HOMES = {
     "MaskFilters": "actions",
     "MemorizationReport": "memorization",
     "Sample": "memorization",
+    "SampleScores": "memorization",
     "StopTraining": "actions",
     "mask_filters": "actions",
     "measure_memorization": "memorization",
+    "score_samples": "memorization",
 }
 _PACKAGES = (
     *("actions", "analysis", "callbacks", "datamodules"),

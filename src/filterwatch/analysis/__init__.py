@@ -5,16 +5,26 @@ from filterwatch.analysis.documents import write_comparison, write_report
 from filterwatch.analysis.folder_probe import ProbeImages, sample_probe
 from filterwatch.analysis.model_files import InputError
 from filterwatch.analysis.model_loading import LoadedModel, load_model
+from filterwatch.analysis.training_images import (
+    Memorization,
+    TrainingImages,
+    measure_training_images,
+    open_training_images,
+)
 
 __all__ = [
     "Analysis",
     "Comparison",
     "InputError",
     "LoadedModel",
+    "Memorization",
     "ProbeImages",
+    "TrainingImages",
     "analyze",
     "compare",
     "load_model",
+    "measure_training_images",
+    "open_training_images",
     "sample_probe",
     "write_comparison",
     "write_report",

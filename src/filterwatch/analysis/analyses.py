@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from filterwatch.analysis.folder_probe import ProbeImages
 from filterwatch.analysis.model_files import InputError, first_few
 from filterwatch.analysis.model_loading import LoadedModel
+from filterwatch.analysis.training_images import Memorization
 from filterwatch.batches import find_logits
 from filterwatch.datamodules import ImageDataset
 from filterwatch.detection import (
@@ -35,6 +36,7 @@ class Analysis:
     n_outputs: int | None = None  # classes that it distinguishes; None if the output is no logits
     predictions: Tensor | None = None  # the class that it gives each image, int64 [N]
     confidences: Tensor | None = None  # the softmax of that class, [N]
+    memorization: Memorization | None = None  # of training images, where they were given
 
     @property
     def labels_comparable(self) -> bool:
@@ -83,19 +85,11 @@ def analyze(
         InputError: If the model does not take the images.
         ValueError: See `detect_anomaly_filters`.
     """
-    parameter = next(iter(model.module.parameters()), torch.zeros(()))
-    dtype = parameter.dtype if parameter.is_floating_point() else torch.float32
     outputs: dict[int, Tensor] = {}  # the logits of each image
 
     def forward(batch: Any) -> None:
         pixels, positions = batch
-        try:
-            output = model.module(pixels.to(parameter.device, dtype))
-        except (RuntimeError, ValueError, AssertionError) as error:
-            raise InputError(
-                f"{model.name} refuses images of shape {list(pixels.shape[1:])} [channels, height, "
-                f"width]: {error}. Set --image-size to what it was trained with"
-            ) from error
+        output = model.run(pixels)
         found = find_logits(output, len(pixels))
         if found is not None:
             outputs.update(zip(positions.tolist(), found.float().cpu(), strict=True))

@@ -6,6 +6,7 @@ import argparse
 import json
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,19 @@ from filterwatch.analysis.documents import (
     comparison_table,
     report_document,
     report_notes,
+    suspect_notes,
     write_comparison,
     write_report,
+    write_suspects,
 )
 from filterwatch.analysis.folder_probe import sample_probes
 from filterwatch.analysis.model_files import InputError
 from filterwatch.analysis.model_loading import load_model
+from filterwatch.analysis.training_images import (
+    Memorization,
+    measure_training_images,
+    open_training_images,
+)
 from filterwatch.detection import AnomalyCriteria
 from filterwatch.visuals import progress_bar
 
@@ -34,7 +42,9 @@ _COMMANDS = {
     "analyze": (
         ["file"],
         "Find the anomaly filters of a finished model and the images behind them; print a table, "
-        "write report.json and report.html, which needs no network.",
+        "write report.json and report.html, which needs no network. With --training-images also "
+        "what each layer knows of them by heart, and suspects.csv, those whose label is most in "
+        "question first.",
     ),
     "compare": (
         ["first", "second"],
@@ -70,6 +80,7 @@ def run(args: Sequence[str]) -> None:
                 report_notes(analysis),
                 report_document(analysis),
                 lambda path: write_report(analysis, path, n_charts=options.charts),
+                analysis.memorization,
             )
         else:
             comparison = compare(*analyses)
@@ -124,22 +135,35 @@ def _analyses(options: argparse.Namespace) -> list[Analysis]:
             f"{what} for --max-clusters {options.max_clusters}: take more images, or lower "
             "--max-clusters"
         )
+    folders = None
+    if getattr(options, "training_images", None) is not None:
+        size = options.held_out_size
+        folders = open_training_images(
+            options.training_images, probes[0], held_out_size=size, seed=options.seed
+        )
     analyses = []
     for model, images in zip(models, probes, strict=True):
         model.module.to(device)
         with progress_bar(model.path.name) as on_progress:
-            analyses.append(
-                analyze(
-                    model,
-                    images,
-                    criteria=criteria,
-                    layers=options.layers,
-                    max_clusters=options.max_clusters,
-                    seed=options.seed,
-                    batch_size=options.batch_size,
-                    on_progress=on_progress,
-                )
+            how: dict[str, Any] = {
+                "seed": options.seed,
+                "batch_size": options.batch_size,
+                "on_progress": on_progress,
+            }
+            analysis = analyze(
+                model,
+                images,
+                criteria=criteria,
+                layers=options.layers,
+                max_clusters=options.max_clusters,
+                **how,
             )
+            if folders is not None:
+                memorization = measure_training_images(
+                    model, folders, analysis.n_outputs, sample_size=options.probe_size, **how
+                )
+                analysis = replace(analysis, memorization=memorization)
+            analyses.append(analysis)
     return analyses
 
 
@@ -160,8 +184,12 @@ def _publish(
     notes: Iterable[str],
     document: dict[str, Any],
     write_html: Callable[[Path], None],
+    memorization: Memorization | None = None,
 ) -> None:
-    """Print a result and write its two files, ``target`` with ``.json`` and with ``.html``."""
+    """Print a result and write its two files, ``target`` with ``.json`` and with ``.html``.
+
+    And ``suspects.csv`` beside them, where memorization was measured.
+    """
     html, data = target.with_suffix(".html"), target.with_suffix(".json")
     console = Console()
 
@@ -172,6 +200,13 @@ def _publish(
     console.print(table)
     for note in notes:
         print_line(note)
+    if memorization is not None:
+        console.print(memorization.report)
+        for note in suspect_notes(memorization):
+            print_line(note)
+        suspects = target.with_name("suspects.csv")
+        write_suspects(memorization, suspects)
+        print_line(f"all training images, those whose label is most in question first: {suspects}")
     data.write_text(json.dumps(document, allow_nan=False), encoding="utf-8")
     write_html(html)
     megabytes = html.stat().st_size / 1e6
@@ -233,6 +268,20 @@ def build_parser(command: str) -> argparse.ArgumentParser:
     )
     option("--std", "standard deviation, likewise", "NUMBER", type=float, nargs="+")
     option("--probe-size", "images to take at random", "N", type=int, default=1000)
+
+    if command == "analyze":
+        group = parser.add_argument_group("memorization")
+        meaning = (
+            "folder of the images that the network was trained on, with the same class folders"
+        )
+        option("--training-images", meaning, "DIR", type=Path)
+        option(
+            "--held-out-size",
+            "images of --images to compare them with; by default 5000, or 20 a class where that "
+            "is more",
+            "N",
+            type=int,
+        )
 
     group = parser.add_argument_group("the detection")
     option("--layers", "glob patterns over layer names; all by default", "PATTERN", nargs="+")

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from rich.markup import escape
 from rich.table import Table
+from torch import Tensor
 
 from filterwatch.analysis.analyses import Analysis, Comparison, Filter
 from filterwatch.analysis.folder_probe import ProbeImages
 from filterwatch.analysis.model_files import first_few
+from filterwatch.analysis.training_images import Memorization
 from filterwatch.datamodules import resize
-from filterwatch.visuals import PageImages, PageModel, write_page
+from filterwatch.visuals import PageImages, PageMemorization, PageModel, write_page
 
 _SHOWN = 8
 _FEW = 200  # images: below, 1% of them is one image
@@ -25,7 +29,7 @@ def report_document(analysis: Analysis) -> dict[str, Any]:
     """Return an analysis as plain data, which ``AnomalyReport.from_dict`` reads, too."""
     model, images, statistics = analysis.model, analysis.images, analysis.images.statistics
     predictions, confidences = analysis.predictions, analysis.confidences
-    return analysis.report.to_dict() | {
+    document = analysis.report.to_dict() | {
         "model": {
             "name": model.name,
             "file": str(model.path),
@@ -53,6 +57,36 @@ def report_document(analysis: Analysis) -> dict[str, Any]:
             if confidences is None
             # A model that puts out NaN has no confidence; JSON has no NaN.
             else [round(value, 4) if value == value else None for value in confidences.tolist()],
+        },
+    }
+    if analysis.memorization is not None:
+        document["memorization"] = _memorization_document(analysis.memorization)
+    return document
+
+
+def _memorization_document(found: Memorization) -> dict[str, Any]:
+    """Return the report of a sample, which ``MemorizationReport.from_dict`` reads, and the whole.
+
+    The whole is counted alone: its samples are in the table of suspects.
+    """
+    images, scores = found.folders.images, found.scores
+    return found.report.to_dict() | {
+        "directory": images.directory,
+        "files": [images.files[row] for row in found.sample.tolist()],
+        "class_names": images.class_names,
+        "held_out_directory": found.folders.held_out.directory,
+        "notes": images.notes,
+        "all_training_images": {
+            "n": len(scores),
+            "n_contradicted": scores.n_contradicted,
+            "n_memorized": scores.n_memorized,
+            **{
+                name: None if math.isnan(value) else value
+                for name, value in (
+                    ("memorized_samples", scores.memorized_samples),
+                    ("memorized_error", scores.memorized_error),
+                )
+            },
         },
     }
 
@@ -86,6 +120,32 @@ def report_notes(analysis: Analysis) -> Iterator[str]:
     if isolated:
         yield f"images isolated by most anomaly filters (how many): {_counted(isolated, analysis)}"
     yield from _notes({"model": analysis})
+
+
+def suspect_notes(found: Memorization) -> Iterator[str]:
+    """Yield the lines to print below the table of a memorization report."""
+    scores, images = found.scores, found.folders.images
+    network = f"; the network gives {scores.n_memorized} of them the label all the same"
+    beyond = f", {scores.memorized_samples:.0f} ± {scores.memorized_error:.0f} beyond chance"
+    yield (
+        f"training images: {len(scores)} of {images.directory}, the table is of {len(found.sample)}"
+        f" of them; the hidden layers contradict the label of {scores.n_contradicted}"
+        + ("" if math.isnan(scores.memorized_samples) else network + beyond)
+    )
+    names = images.class_names
+    suspects = [
+        f"{images.files[each.index]} (rather {names[each.witness_label]})"
+        for each in islice((each for each in scores if each.is_contradicted), _SHOWN)
+    ]
+    if suspects:
+        yield f"contradicted most: {', '.join(suspects)}"
+    yield from (f"note: {note} ({images.directory})" for note in images.notes)
+
+
+def write_suspects(found: Memorization, path: str | Path) -> None:
+    """Write a table, CSV, of all training images, those whose label is most in question first."""
+    images = found.folders.images
+    found.scores.to_csv(path, images.files, class_names=images.class_names)
 
 
 def comparison_notes(comparison: Comparison) -> Iterator[str]:
@@ -143,7 +203,9 @@ def write_report(analysis: Analysis, path: str | Path, *, n_charts: int = 40) ->
     """
     model = analysis.model
     title, subject = f"Anomaly filters of {model.path.name}", f"{model.name}, {model.kind}, on"
-    _write_page({"model": analysis}, path, n_charts, title, subject)
+    found = analysis.memorization
+    facts = [] if found is None else list(_memorization_facts(found))
+    _write_page({"model": analysis}, path, n_charts, title, subject, facts)
 
 
 def write_comparison(comparison: Comparison, path: str | Path, *, n_charts: int = 40) -> None:
@@ -163,6 +225,7 @@ def _write_page(
     subject: str,
     more_facts: Sequence[tuple[str, str]] = (),
 ) -> None:
+    shown = [page_memorization(analysis) for analysis in sides.values()]
     first = next(iter(sides.values()))
     images, settings = first.images, asdict(first.report.criteria) | first.report.settings
     facts = [
@@ -182,17 +245,44 @@ def _write_page(
         subject=f"{subject} {len(images):,} images of {images.directory}",
         facts=[*facts, *more_facts],
         n_charts=n_charts,
+        memorization=shown[0],  # a comparison has none
     )
 
 
-def page_images(images: ProbeImages) -> PageImages:
-    """Return the images of a probe as a page shows them."""
-    height, width = images.pixels(torch.tensor([0])).shape[-2:]
+def _memorization_facts(found: Memorization) -> Iterator[tuple[str, str]]:
+    images, held_out = found.folders.images, found.folders.held_out
+    yield (
+        "Training images",
+        f"{len(found.sample)} of {len(images)} images of {images.directory}, chosen at random, "
+        f"classes in proportion; against {len(held_out)} of {held_out.directory}",
+    )
+    for name, reason in found.report.skipped.items():
+        yield f"Memorization of {name} left out", reason
+    yield from (("Note", note) for note in images.notes)
+
+
+def page_memorization(analysis: Analysis) -> PageMemorization | None:
+    """Return the memorization of training images as a page shows it, where it was measured."""
+    found = analysis.memorization
+    if found is None:
+        return None
+    images = page_images(found.folders.images, found.sample)
+    watched = analysis.model.watched
+    if watched is None:
+        return PageMemorization(found.report, images)
+    return PageMemorization(found.report, images, watched.history, watched.losses)
+
+
+def page_images(images: ProbeImages, chosen: Tensor | None = None) -> PageImages:
+    """Return images, all or those at some positions [n], as a page shows them."""
+    chosen = torch.arange(len(images)) if chosen is None else chosen
+    height, width = images.pixels(chosen[:1]).shape[-2:]
     return PageImages(
-        files=images.files,
-        labels=None if images.labels is None else images.labels.tolist(),
+        files=[images.files[row] for row in chosen.tolist()],
+        labels=None if images.labels is None else images.labels[chosen].tolist(),
         class_names=images.class_names,
-        thumbnails=lambda rows, side: resize(images.pixels(rows), side),  # cropped as for networks
+        # Cropped as for networks.
+        thumbnails=lambda rows, side: resize(images.pixels(chosen[rows]), side),
         side=min(height, width, images.image_size or height),
     )
 

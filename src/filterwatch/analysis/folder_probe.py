@@ -84,27 +84,20 @@ def sample_probe(
         InputError: If the folder cannot be used; also see `choose_statistics`.
     """
     directory = Path(directory)
-    if not directory.is_dir():
-        what = "is a file" if directory.exists() else "does not exist"
-        raise InputError(f"--images {directory} {what}: give a folder of images")
+    paths, labels, class_names, notes = list_images(directory)
     if in_channels not in (1, 3):
         raise InputError(
             f"the network takes images of {in_channels} channels: image files give 3, or 1 in grey"
         )
     if size < 1:
         raise InputError(f"--probe-size must be at least 1, got {size}")
-    paths, labels, class_names, notes = _list_images(directory)
     generator = seeded_generator(seed, Stream.PROBE)
     chosen = class_balanced_subset(labels, min(size, len(labels)), generator).sort().values
     probe_paths = [paths[row] for row in chosen.tolist()]
     size_origin = "as given"
     if image_size is None:
         image_size, size_origin = _own_size(probe_paths, usual_image_size)
-    files = [str(path) for path in probe_paths]
-    try:
-        source = open_images(files, image_size, in_channels == 1)
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    source = _opened(probe_paths, image_size, in_channels)
     return ProbeImages(
         directory=str(directory),
         files=[path.relative_to(directory).as_posix() for path in probe_paths],
@@ -158,6 +151,43 @@ def sample_probes(
     return [replace(images, statistics=statistics) for statistics in chosen]
 
 
+def images_like(
+    probe: ProbeImages,
+    directory: Path,
+    paths: Sequence[Path],
+    labels: Tensor,
+    *,
+    n_available: int,
+    notes: Sequence[str] = (),
+) -> ProbeImages:
+    """Open images of the probe's classes, brought to the network exactly as the probe is.
+
+    Args:
+        probe: The probe.
+        directory: The folder that the images come from.
+        paths: The images.
+        labels: Class of each, numbered as in the probe, int64 [N].
+        n_available: Images in the folder.
+        notes: What the reader of a result should know.
+
+    Raises:
+        InputError: If an image cannot be decoded.
+    """
+    side = probe.image_size
+    if side is None:  # that of the probe's own images
+        side = probe.pixels(torch.tensor([0])).shape[-1]
+    return replace(
+        probe,
+        directory=str(directory),
+        files=[path.relative_to(directory).as_posix() for path in paths],
+        source=_opened(paths, side, len(probe.statistics.mean)),
+        labels=labels,
+        n_available=n_available,
+        image_size=side,
+        notes=list(notes),
+    )
+
+
 def choose_statistics(
     n_channels: int,
     known: Statistics | None = None,
@@ -188,15 +218,24 @@ def choose_statistics(
     return known or Statistics(*imagenet_statistics(n_channels), "ImageNet's", is_assumed=True)
 
 
-def _list_images(directory: Path) -> tuple[list[Path], Tensor, list[str], list[str]]:
-    """Return paths, labels [N], class names (none without subfolders), and notes."""
+def list_images(
+    directory: Path, option: str = "--images"
+) -> tuple[list[Path], Tensor, list[str], list[str]]:
+    """Return paths, labels [N], class names (none without subfolders), and notes.
+
+    Raises:
+        InputError: If there are no images; ``option`` is what gave the folder.
+    """
+    if not directory.is_dir():
+        what = "is a file" if directory.exists() else "does not exist"
+        raise InputError(f"{option} {directory} {what}: give a folder of images")
     folders = sorted(
         entry for entry in directory.iterdir() if entry.is_dir() and not entry.name.startswith(".")
     )
     names = [folder.name for folder in folders]
     if len(names) > 1 and {name.lower() for name in names} <= _SPLITS:
         raise InputError(
-            f"--images {directory} holds the splits {', '.join(names)}, not classes: give one of "
+            f"{option} {directory} holds the splits {', '.join(names)}, not classes: give one of "
             f"them, {directory / names[-1]} for instance"
         )
 
@@ -214,7 +253,7 @@ def _list_images(directory: Path) -> tuple[list[Path], Tensor, list[str], list[s
     if not paths:
         if not loose:
             raise InputError(
-                f"--images {directory} holds no images: expected {directory}/<class>/<name>.png or "
+                f"{option} {directory} holds no images: expected {directory}/<class>/<name>.png or "
                 f"{directory}/<name>.png ({', '.join(IMG_EXTENSIONS)})"
             )
         return loose, torch.zeros(len(loose), dtype=torch.int64), [], notes
@@ -225,6 +264,13 @@ def _list_images(directory: Path) -> tuple[list[Path], Tensor, list[str], list[s
         notes.append(f"class folders without images: {first_few(empty)}")
     labels = [label for label, files in enumerate(by_class) for _ in files]
     return paths, torch.tensor(labels), names, notes
+
+
+def _opened(paths: Sequence[Path], image_size: int | None, in_channels: int) -> ImageSource:
+    try:
+        return open_images([str(path) for path in paths], image_size, in_channels == 1)
+    except ValueError as error:
+        raise InputError(str(error)) from error
 
 
 def _image_size(models: Sequence[LoadedModel], asked: int | None) -> tuple[int | None, str]:

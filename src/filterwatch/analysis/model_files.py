@@ -30,6 +30,14 @@ def first_few(names: list[str], shown: int = 5) -> str:
 
 
 @dataclass(frozen=True)
+class WatchedFit:
+    """What an `AnomalyFilterCallback` that measured memorization left in a checkpoint."""
+
+    history: list[dict[str, Any]]  # of the epochs in which it did
+    losses: dict[str, list[tuple[int, float]]]  # metric to epochs and values
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """The weights in a file, and what a Lightning checkpoint says of their training."""
 
@@ -37,6 +45,7 @@ class Checkpoint:
     weights: dict[str, Tensor]  # by the names in the file, on the CPU
     hyperparameters: dict[str, Any] = field(default_factory=dict)  # of the LightningModule
     preprocessing: Preprocessing | None = None  # of the images; our datamodules keep it
+    watched: WatchedFit | None = None
 
 
 def read_checkpoint(path: Path, *, trust: bool = False) -> Checkpoint | nn.Module:
@@ -102,6 +111,7 @@ def _checkpoint(path: Path, content: object) -> Checkpoint:
                 dict(weights),
                 dict(content.get("hyper_parameters", {})),
                 _recorded_preprocessing(content),
+                _watched_fit(content),
             )
         found = f"a mapping with the keys {', '.join(map(repr, list(content)[:8]))}"
     raise InputError(
@@ -125,6 +135,29 @@ def _recorded_preprocessing(content: Mapping[Any, Any]) -> Preprocessing | None:
         except (KeyError, TypeError, ValueError):
             continue
         return Preprocessing(size, mean, std)
+    return None
+
+
+def _watched_fit(content: Mapping[Any, Any]) -> WatchedFit | None:
+    states = content.get("callbacks")
+    for key, state in states.items() if isinstance(states, Mapping) else ():
+        if not (str(key).startswith("AnomalyFilterCallback{") and isinstance(state, Mapping)):
+            continue
+        try:
+            history = [
+                entry
+                for entry in state.get("history", [])
+                if {"epoch", "memorization", "memorization_errors"} <= entry.keys()
+            ]
+            losses = {
+                name: [(int(epoch), float(value)) for epoch, value in curve]
+                for name, curve in state.get("curves", {}).items()
+                if "loss" in name.lower()
+            }
+        except (AttributeError, TypeError, ValueError):  # of another making
+            continue
+        if history:
+            return WatchedFit(history, losses)
     return None
 
 

@@ -19,6 +19,7 @@ from filterwatch.analysis.architectures import (
 from filterwatch.analysis.model_files import (
     Checkpoint,
     InputError,
+    WatchedFit,
     first_few,
     read_checkpoint,
 )
@@ -59,6 +60,23 @@ class LoadedModel:
     trained_image_size: int | None = None  # the side that it was trained on, where the file says
     statistics: Statistics | None = None  # of the images in training, if known
     notes: list[str] = field(default_factory=list)  # what the reader of a result should know
+    watched: WatchedFit | None = None  # how memorization went while it was trained, if known
+
+    def run(self, pixels: Tensor) -> Any:
+        """Return what the model puts out for images [B, C, H, W], whatever its device and type.
+
+        Raises:
+            InputError: If it does not take them.
+        """
+        parameter = next(iter(self.module.parameters()), torch.zeros(()))
+        dtype = parameter.dtype if parameter.is_floating_point() else torch.float32
+        try:
+            return self.module(pixels.to(parameter.device, dtype))
+        except (RuntimeError, ValueError, AssertionError) as error:
+            raise InputError(
+                f"{self.name} refuses images of shape {list(pixels.shape[1:])} [channels, height, "
+                f"width]: {error}. Set --image-size to what it was trained with"
+            ) from error
 
 
 def load_model(
@@ -154,6 +172,7 @@ def _described(
         trained_image_size=None if recorded is None else recorded.image_size,
         statistics=_statistics(in_channels, checkpoint, architecture),
         notes=notes or [],
+        watched=checkpoint.watched,
     )
 
 

@@ -180,7 +180,12 @@ class AnomalyFilterCallback(Callback):
         self._readouts: Readouts | None = None
         self._fit: RunningFit | None = None
         self._failures = Failures("AnomalyFilterCallback", strict)
-        self.gallery = Gallery(chosen_pictures(pictures), prefix + NAME, self._failures)
+        self.gallery = Gallery(
+            chosen_pictures(pictures),
+            prefix + NAME,
+            self._failures,
+            memorization=prefix + MEMORIZATION,
+        )
         self._memorizing: MemorizationWatch | None = None
         if memorization:
             self._memorizing = MemorizationWatch(training_probe, layers, seed, self._failures)
@@ -283,7 +288,7 @@ class AnomalyFilterCallback(Callback):
                 pl_module.log(self.prefix + name, value, prog_bar=bar, sync_dist=True, batch_size=1)
         else:
             show_monitors(trainer, self.prefix, self._metrics())
-        self.gallery.end_epoch(trainer, self.report, self.history)
+        self.gallery.end_epoch(trainer, self.report, self.history, self.memorization)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the whole fit."""
@@ -378,7 +383,14 @@ class AnomalyFilterCallback(Callback):
             self._memorizing,
             self._failures,
         )
-        self.gallery.start(trainer, samples.batches, samples.indices, plan.names)
+        training = self._memorizing and self._memorizing.training
+        self.gallery.start(
+            trainer,
+            samples.batches,
+            samples.indices,
+            plan.names,
+            training and (training.batches, training.indices),
+        )
         self._fit = running_fit(trainer, pl_module, self.probe_step, samples, self.history)
         for action in self.actions:
             action.start(self._fit, resumed=resumed)

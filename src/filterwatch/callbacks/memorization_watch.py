@@ -22,10 +22,11 @@ from filterwatch.memorization import (
     FeatureListener,
     HeldOut,
     MemorizationReport,
+    TrainingRecord,
     UnmeasurableError,
-    compare_with_training,
     find_decoded_layers,
     follow,
+    hear_training,
     joined,
 )
 
@@ -146,6 +147,8 @@ class MemorizationWatch:
             )
         gathered, self._gathered = self._gathered, []
         held_out = HeldOut.fit(self._decoded, joined(gathered), seed=self._seed)
-        return compare_with_training(
-            pl_module, self.training.batches, held_out, forward=forward, seed=self._seed
+        record = TrainingRecord(held_out)
+        hear_training(
+            pl_module, self.training.batches, held_out, record.add, forward=forward, seed=self._seed
         )
+        return record.report()

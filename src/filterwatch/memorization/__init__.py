@@ -20,11 +20,13 @@ from filterwatch.memorization.features import (
 from filterwatch.memorization.measure import (
     LabeledSamples,
     TrainingRecord,
-    compare_with_training,
+    fit_held_out,
     follow,
+    hear_training,
     measure_memorization,
 )
 from filterwatch.memorization.report import LayerMemorization, MemorizationReport, Sample
+from filterwatch.memorization.samples import SampleRecord, SampleScores, score_samples
 
 __all__ = [
     "EVIDENCE_FLOOR",
@@ -40,15 +42,19 @@ __all__ = [
     "LayerMemorization",
     "MemorizationReport",
     "Sample",
+    "SampleRecord",
+    "SampleScores",
     "TrainingRecord",
     "UnmeasurableError",
     "checked_labels",
-    "compare_with_training",
     "features_of",
     "find_decoded_layers",
+    "fit_held_out",
     "follow",
     "halve",
+    "hear_training",
     "joined",
     "log_probabilities",
     "measure_memorization",
+    "score_samples",
 ]

@@ -87,6 +87,32 @@ def measure_memorization(
             classes have ten held-out images; or there are no training images.
         ValueError: If a pattern of ``layers`` matches nothing, or an argument is out of range.
     """
+    fitted = fit_held_out(
+        model, held_out, layers=layers, forward=forward, batch_size=batch_size, seed=seed
+    )
+    record = TrainingRecord(fitted)
+    hear_training(
+        model, training, fitted, record.add, forward=forward, batch_size=batch_size, seed=seed
+    )
+    return record.report()
+
+
+def fit_held_out(
+    model: nn.Module,
+    held_out: LabeledSamples,
+    *,
+    layers: Sequence[str] | None = None,
+    forward: Forward | None = None,
+    batch_size: int = 256,
+    seed: int = 0,
+) -> HeldOut:
+    """Fit the decoders of a model's hidden layers on held-out images; see `measure_memorization`.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        UnmeasurableError: See `HeldOut.fit`.
+        ValueError: If a pattern of ``layers`` matches nothing, or an argument is out of range.
+    """
     check_integer("batch_size", batch_size, 1)
     check_seed(seed)
     check_patterns("layers", layers)
@@ -95,31 +121,33 @@ def measure_memorization(
         found = find_decoded_layers(model, _few(first), layers=layers, forward=forward, seed=seed)
         gathered: list[BatchFeatures] = []
         follow(model, batches, found, gathered.append, forward=forward, seed=seed)
-        held_out_samples = HeldOut.fit(found, joined(gathered), seed=seed)
-        _, batches = _begun(training, batch_size, "training")
-        return compare_with_training(model, batches, held_out_samples, forward=forward, seed=seed)
+        return HeldOut.fit(found, joined(gathered), seed=seed)
 
 
-def compare_with_training(
+def hear_training(
     model: nn.Module,
-    batches: Iterable[Any],
+    training: LabeledSamples,
     held_out: HeldOut,
+    consume: Callable[[BatchFeatures], None],
     *,
     forward: Forward | None = None,
+    batch_size: int = 256,
     seed: int = 0,
-) -> MemorizationReport:
-    """Send training samples through a model, and compare them with what is known of held-out ones.
+) -> None:
+    """Send training images through a model once, and hand over the features of each batch.
 
     Args:
-        model: The network. It comes back exactly as it went in.
-        batches: The training samples, with labels.
-        held_out: The held-out samples.
+        model: The network that ``held_out`` was fitted on.
+        training: See `measure_memorization`.
+        held_out: Its layers are those whose features are wanted.
+        consume: Called with the features of each batch: `TrainingRecord.add`, for instance.
         forward: How a batch goes through the model.
+        batch_size: Images per forward pass, where they are given as tensors.
         seed: Seed of whatever the model draws.
     """
-    record = TrainingRecord(held_out)
-    follow(model, batches, held_out.layers, record.add, forward=forward, seed=seed)
-    return record.report()
+    with preserved_random_state(seed):
+        _, batches = _begun(training, batch_size, "training")
+        follow(model, batches, held_out.layers, consume, forward=forward, seed=seed)
 
 
 @dataclass
@@ -164,25 +192,42 @@ class TrainingRecord:
                 held_out_accuracy=_share(there.answers == held_out.labels, contrast.held_out),
                 evidence=here.evidence.where(contrast.training, torch.nan),
             )
-        memorized = error = math.nan
-        if OUTPUT in rows:
-            memorized, error = contrast.difference(
-                _learned_by_heart(rows, labels),
-                _learned_by_heart(held_out.heard, held_out.labels),
-            )
-        n_measured = int(contrast.training.sum())
+        memorized, error = count_memorized(contrast, rows, labels, held_out)
         return MemorizationReport(
             layers=layers,
             labels=labels,
             witness=JOINT,
             witness_labels=rows[JOINT].answers,
             predictions=rows[OUTPUT].answers if OUTPUT in rows else torch.full_like(labels, -1),
-            memorized_samples=memorized * n_measured,
-            memorized_error=error * n_measured,
+            memorized_samples=memorized,
+            memorized_error=error,
             n_held_out=len(held_out.labels),
             left_out=contrast.left_out,
             skipped=held_out.skipped,
         )
+
+
+def count_memorized(
+    contrast: Contrast, rows: Mapping[str, Heard], labels: Tensor, held_out: HeldOut
+) -> tuple[float, float]:
+    """Return how many training samples are memorized beyond chance, and the standard error.
+
+    Args:
+        contrast: Which samples are measured.
+        rows: What the joint row and the output say of the training samples.
+        labels: Label of each of them, [N].
+        held_out: The held-out samples.
+
+    Returns:
+        NaN, twice, without an output.
+    """
+    if OUTPUT not in rows:
+        return math.nan, math.nan
+    share, error = contrast.difference(
+        _learned_by_heart(rows, labels), _learned_by_heart(held_out.heard, held_out.labels)
+    )
+    n_measured = int(contrast.training.sum())
+    return share * n_measured, error * n_measured
 
 
 def _learned_by_heart(rows: Mapping[str, Heard], labels: Tensor) -> Tensor:

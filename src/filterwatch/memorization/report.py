@@ -32,6 +32,7 @@ class Sample:
         witness_label: The label that the witness would give it.
         evidence: The witness's log posterior of the given label, in nats, -20 at the least.
         confidence: The network's probability of the given label; NaN where it gives none.
+        prediction: The label that the network gives it; -1 where it gives none.
     """
 
     index: int
@@ -39,6 +40,17 @@ class Sample:
     witness_label: int
     evidence: float
     confidence: float
+    prediction: int = -1
+
+    @property
+    def is_contradicted(self) -> bool:
+        """Whether the witness, where it was heard, speaks against the given label."""
+        return not math.isnan(self.evidence) and self.witness_label != self.label
+
+    @property
+    def is_memorized(self) -> bool:
+        """Whether the network gives the label all the same."""
+        return self.is_contradicted and self.prediction == self.label
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,6 +174,7 @@ class MemorizationReport:
             witness_label=int(self.witness_labels[position]),
             evidence=float(self.layers[self.witness].evidence[position]),
             confidence=math.nan if output is None else math.exp(output.evidence[position]),
+            prediction=int(self.predictions[position]),
         )
 
     def to_dict(self) -> dict[str, Any]:
