@@ -300,13 +300,12 @@ class AnomalyFilterCallback(Callback):
         """Print the summary, now that the progress bar is gone, and let go of the samples."""
         if self.print_summary and self.report is not None and trainer.is_global_zero:
             seconds = time.perf_counter() - self._started
-            training = self._memorizing and self._memorizing.training
             print_summary(
                 self.record,
                 self.report,
                 self.memorization,
                 self.samples,
-                training or None,
+                self._training_samples,
                 seconds,
                 self.actions,
             )
@@ -383,18 +382,22 @@ class AnomalyFilterCallback(Callback):
             self._memorizing,
             self._failures,
         )
-        training = self._memorizing and self._memorizing.training
+        training = self._training_samples
         self.gallery.start(
             trainer,
             samples.batches,
             samples.indices,
             plan.names,
-            training and (training.batches, training.indices),
+            None if training is None else (training.batches, training.indices),
         )
         self._fit = running_fit(trainer, pl_module, self.probe_step, samples, self.history)
         for action in self.actions:
             action.start(self._fit, resumed=resumed)
         warn_about_early_readers(trainer, {self.prefix + name for name in self._metrics()})
+
+    @property
+    def _training_samples(self) -> Probe | None:
+        return None if self._memorizing is None else self._memorizing.training
 
     def _let_go(self) -> None:
         self.samples = self._readouts = self._fit = None
@@ -403,7 +406,7 @@ class AnomalyFilterCallback(Callback):
 
     def _metrics(self) -> dict[str, float]:
         """Return what is logged at the end of an epoch."""
-        watched = self._memorizing is not None and self._memorizing.training is not None
+        watched = self._training_samples is not None
         metrics = self.record.metrics(() if self._readouts is None else self._readouts.plan.names)
         metrics.update(self.record.memorization_metrics(watched=watched))
         for action in self.actions:
