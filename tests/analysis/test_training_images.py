@@ -338,9 +338,7 @@ def test_a_checkpoint_of_a_watched_fit_shows_its_course(
     assert shown is not None
     assert shown.history == entries
     write_report(analysis, tmp_path / "watched.html", n_charts=0)
-    write_report(measured, tmp_path / "bare.html", n_charts=0)
-    texts = [(tmp_path / f"{name}.html").read_text() for name in ("watched", "bare")]
-    assert texts[0] != texts[1]
+    assert '"lowest_loss":1' in (tmp_path / "watched.html").read_text()
     assert load_model(overfit).watched is None
 
 
