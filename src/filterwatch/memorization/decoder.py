@@ -44,11 +44,11 @@ class Decoder:
         mean = values.mean(0)
         centered = values - mean
         scale = centered.square().mean(0).sqrt()
-        varies = scale > 1e-9 * mean.abs().clamp(min=1e-30)
+        varies = scale > 1e-6 * mean.abs().clamp(min=1e-30)  # else it is how float32 rounds
         scale = scale.where(varies, torch.inf)
         standard = centered / scale
         basis = _leading_directions(standard, min(len(values) // 2, _MOST_DIRECTIONS))
-        points = standard if basis is None else standard @ basis
+        points = standard if basis is None else (standard.float() @ basis.float()).double()
         classes, member = labels.unique(return_inverse=True)
         counts = member.bincount().double()
         sums = torch.zeros(len(classes), points.shape[1], dtype=torch.float64)

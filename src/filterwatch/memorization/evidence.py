@@ -86,7 +86,7 @@ class HeldOut:
         skipped: dict[str, str] = {}
         for layer in layers:
             values = features.layers.get(layer.name)
-            reason = _unusable(values, len(labels))
+            reason = _unusable(values, layer, len(labels))
             if values is None or reason is not None:
                 skipped[layer.name] = reason or ""
                 continue
@@ -106,37 +106,51 @@ class HeldOut:
         }
         for row in heard.values():
             row.evidence[halves < 0] = torch.nan
-        network, reason = _network(features.logits, labels)
-        if network is None:
-            skipped[OUTPUT] = reason
+        reason = _no_answer(features.logits, labels)
+        if features.logits is None or reason is not None:
+            skipped[OUTPUT] = reason or ""
         else:
-            heard[OUTPUT] = network
+            heard[OUTPUT] = _network(features.logits, labels)
         return cls(kept, decoders, classes, labels, heard, skipped)
 
     def hear(self, features: BatchFeatures) -> dict[str, Heard]:
         """Return what each row says of a batch of samples that no decoder was fitted on.
 
+        Samples for which one row is missing or not finite are measured in none, so that all rows
+        are about the same samples, and all of them together about the same layers.
+
         Raises:
             UnmeasurableError: If they have no class labels.
         """
         labels = class_labels(features.labels)
+        layers = {
+            name: _filled(features.layers.get(name), first, len(labels))
+            for name, (first, _) in self.decoders.items()
+        }
         heard = {}
-        for name, (first, second) in _posteriors(self.decoders, features.layers):
+        for name, (first, second) in _posteriors(self.decoders, layers):
             by_half = [_heard(each, self.classes, labels).evidence for each in (first, second)]
             answers = self.classes[(first + second).argmax(1)]
             heard[name] = Heard((by_half[0] + by_half[1]) / 2, answers)
         if OUTPUT in self.heard:
-            network, _ = _network(features.logits, labels)
-            heard[OUTPUT] = network or _silent(labels)
+            heard[OUTPUT] = (
+                Heard(torch.full(labels.shape, torch.nan), torch.full_like(labels, -1))
+                if features.logits is None
+                else _network(features.logits, labels)
+            )
+        unheard = torch.stack([row.evidence.isnan() for row in heard.values()]).any(0)
+        unheard &= torch.isin(labels, self.classes)
+        for row in heard.values():
+            row.evidence[unheard] = torch.nan
         return heard
 
 
-def class_labels(labels: Tensor | None) -> Tensor:
+def class_labels(labels: Tensor | None, samples: str = "the samples") -> Tensor:
     """Return the labels [N] of samples; raises `UnmeasurableError` where there are none."""
     if labels is None:
         raise UnmeasurableError(
-            "the samples have no class labels, integers [N], beside their images: memorization is "
-            "about what layers know of classes, not of real-valued, soft, or several targets"
+            f"{samples}: no class labels, integers [N], beside the images. Memorization is about "
+            "what layers know of classes, not of real-valued, soft, or several targets"
         )
     return labels
 
@@ -144,11 +158,13 @@ def class_labels(labels: Tensor | None) -> Tensor:
 def checked_labels(labels: Tensor | None) -> Tensor:
     """Return held-out labels [N]; raises `UnmeasurableError` where they are too few to decode."""
     found = class_labels(labels)
-    n_classes = int((found[found >= 0].bincount() >= 2 * FEWEST_IN_HALF).sum())
+    counts = found[found >= 0].unique(return_counts=True)[1]
+    n_classes = int((counts >= 2 * FEWEST_IN_HALF).sum())
     if n_classes < 2:
         raise UnmeasurableError(
-            f"of {len(found)} held-out samples, {n_classes} classes have the {2 * FEWEST_IN_HALF} "
-            "that a decoder needs, and two are wanted: take more held-out samples, or fewer classes"
+            f"{len(found)} held-out samples of {len(counts)} classes: {n_classes} of them have the "
+            f"{2 * FEWEST_IN_HALF} samples that a decoder needs, and two are wanted: take more "
+            "held-out samples"
         )
     return found
 
@@ -162,8 +178,10 @@ def log_probabilities(logits: Tensor) -> Tensor:
     values = logits.double()
     if values.shape[1] == 1:
         values = torch.cat([torch.zeros_like(values), values], 1)
-    elif bool((values >= 0).all()) and bool(((values.sum(1) - 1).abs() < 1e-3).all()):
-        values = values.clamp(min=torch.finfo(torch.float32).tiny).log()
+    known = values[~values.isnan().any(1)]
+    adds_up = (known.sum(1) - 1).abs() < 0.01  # as exactly as half precision allows
+    if bool((known >= 0).all()) and bool(adds_up.all()):
+        values = values.log()
     return values.log_softmax(1)
 
 
@@ -189,28 +207,36 @@ def _heard(posterior: Tensor, classes: Tensor, labels: Tensor) -> Heard:
     return Heard(evidence, classes[posterior.argmax(1)])
 
 
-def _network(logits: Tensor | None, labels: Tensor) -> tuple[Heard | None, str]:
-    """Return what the network itself says of samples, or the reason why it says nothing."""
-    if logits is None:
-        return None, "the forward pass returns no logits [N, classes]"
+def _network(logits: Tensor, labels: Tensor) -> Heard:
     posterior = log_probabilities(logits)
-    n_classes = posterior.shape[1]
+    return _heard(posterior, torch.arange(posterior.shape[1]), labels)
+
+
+def _no_answer(logits: Tensor | None, labels: Tensor) -> str | None:
+    """Return the reason why a network's output says nothing of labels; ``None`` if it does."""
+    if logits is None:
+        return "the forward pass returns no logits [N, classes]"
+    n_classes = max(logits.shape[1], 2)
     if n_classes <= int(labels.max()):
-        return None, f"{n_classes} outputs for labels up to {int(labels.max())}"
-    if not bool(posterior.isfinite().all()):
-        return None, "the outputs are not finite"
-    return _heard(posterior, torch.arange(n_classes), labels), ""
+        return f"{n_classes} outputs for labels up to {int(labels.max())}"
+    if bool(log_probabilities(logits).isnan().any()):  # a class may be ruled out, at minus infinity
+        return "the outputs are not finite"
+    return None
 
 
-def _silent(labels: Tensor) -> Heard:
-    return Heard(torch.full(labels.shape, torch.nan), torch.full_like(labels, -1))
+def _filled(values: Tensor | None, decoder: Decoder, n_samples: int) -> Tensor:
+    """Return features as they are; NaN in the place of those that do not fit their decoder."""
+    expected = (n_samples, len(decoder.weights))
+    return torch.full(expected, torch.nan) if values is None or values.shape != expected else values
 
 
-def _unusable(values: Tensor | None, n_samples: int) -> str | None:
+def _unusable(values: Tensor | None, layer: DecodedLayer, n_samples: int) -> str | None:
     if values is None:
-        return "it did not run for every batch, or put out another number of channels"
+        return "it does not put out the same numbers, one row a sample, for every batch"
     if len(values) != n_samples:
         return f"it put out {len(values)} values for {n_samples} samples"
+    if values.shape[1] not in (layer.n_channels, 2 * layer.n_channels):
+        return f"it has {layer.n_channels} channels for some samples, and other numbers for all"
     if not bool(values.isfinite().all()):
         return "its output is not finite"
     if bool((values == values[0]).all()):

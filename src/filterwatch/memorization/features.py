@@ -22,6 +22,8 @@ from filterwatch.observing import (
 
 # An activation takes the place of the layer whose output it is given.
 _WEIGHTED = ("convolution", "linear")
+# Marks units of a module that puts out maps in other calls.
+_DENSE = " (dense)"
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,10 @@ def find_decoded_layers(
     """Return the hidden layers that memorization is measured in, in forward order.
 
     Every convolution, dense layer and activation behind one; where an activation follows directly
-    (or behind a normalization), it speaks for its layer. Pools add nothing to mean and maximum. A
-    last layer as wide as the output is the output itself, which is measured by its logits.
+    (or behind a normalization), it speaks for its layer. Pools add nothing to mean and maximum. The
+    layer that puts out the logits, or a last one as wide as they are, is the output itself. A dense
+    layer that runs at every position, as in a transformer, is among them, but cannot be decoded:
+    `HeldOut` says so.
 
     Args:
         model: The network. It comes back exactly as it went in.
@@ -80,8 +84,10 @@ def find_decoded_layers(
         ValueError: If the model has no 2-D convolution, or no hidden layer matches.
     """
     provenance = Provenance()
-    rows: list[tuple[DecodedLayer, str]] = []
+    rows: list[tuple[Operation, Tensor]] = []  # with what it put out
     behind: dict[int, tuple[Tensor, int]] = {}  # which row a tensor is the output of, normalized
+    positionwise: set[int] = set()  # memory of dense layers that run at every position
+    names_of_maps: set[str] = set()
     replaced: set[int] = set()
     n_samples = 0
 
@@ -90,21 +96,26 @@ def find_decoded_layers(
         kind, maps = operation.kind, operation.maps
         given = operation.args[0] if operation.args else None
         source = behind.get(id(given))
+        if maps.ndim == 4:
+            names_of_maps.add(operation.layer_name)
         if kind == "convolution":
             provenance.record_convolution(operation.owner, maps)
-            n_samples = len(maps)
+            n_samples = n_samples or len(maps)
         elif kind == "normalization":
             if source is not None:
                 behind[id(maps)] = maps, source[1]
             return
         elif kind == "max_pool" or (kind == "activation" and not provenance.tracks(maps)):
             return
+        if kind == "activation" and isinstance(given, Tensor) and _memory(given) in positionwise:
+            return  # what looks like maps [B, C, h, w] has its channels last
         if kind == "activation" and source is not None:
             replaced.add(source[1])
-        if kind in _WEIGHTED:
+        if kind == "linear" and len(maps) != n_samples:
+            positionwise.add(_memory(maps))
+        elif kind in _WEIGHTED:
             behind[id(maps)] = maps, len(rows)
-        layer = DecodedLayer(operation.layer_name, kind, maps.shape[1])
-        rows.append((layer, operation.module_name))
+        rows.append((operation, maps))
 
     with (
         undisturbed(model, seed=seed),
@@ -113,23 +124,34 @@ def find_decoded_layers(
         output = (forward or default_forward(model))(batch)
     found = [row for at, row in enumerate(rows) if at not in replaced]
     logits = find_logits(output, n_samples)
-    if logits is not None and found and found[-1][0].n_channels == logits.shape[1]:
-        found.pop()
+    if logits is not None and found:
+        are_logits = [at for at, (_, maps) in enumerate(found) if maps is logits]
+        if are_logits or found[-1][1].shape[1] == logits.shape[1]:
+            found.pop(*are_logits[-1:])
     if not n_samples:
         raise ValueError(
             f"{type(model).__name__} ran no 2-D convolution: memorization is measured in "
             "convolutional networks"
         )
     patterns = ["*"] if layers is None else layers
-    wanted = {
-        layer.name: layer
-        for layer, module in found
-        if any(fnmatchcase(name, each) for name in (layer.name, module) for each in patterns)
-    }
+    every, wanted = [], []
+    for operation, maps in found:
+        name = operation.layer_name
+        if maps.ndim == 2 and name in names_of_maps:  # a module may serve both
+            name += _DENSE
+        every.append(name)
+        places = (name, operation.module_name)
+        if any(fnmatchcase(place, pattern) for place in places for pattern in patterns):
+            wanted.append(DecodedLayer(name, operation.kind, maps.shape[1]))
+    if not every:
+        raise ValueError(f"{type(model).__name__} has no hidden layer: its output alone")
     if not wanted:
-        names = ", ".join(layer.name for layer, _ in found)
-        raise ValueError(f"layers={layers!r} matches no hidden layer of: {names}")
-    return list(wanted.values())
+        raise ValueError(f"layers={layers!r} matches no hidden layer of: {', '.join(every)}")
+    return wanted
+
+
+def _memory(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
 
 
 @dataclass
@@ -148,20 +170,29 @@ class FeatureListener:
 
     def operation(self, operation: Operation) -> None:
         """Reduce what a layer puts out at once: an in-place operation may overwrite it."""
+        name, maps = operation.layer_name, operation.maps
+        if operation.kind == "normalization":
+            return
         if operation.kind == "convolution":
-            self._n_samples = len(operation.maps)
-        if operation.layer_name in self.layers and operation.kind != "normalization":
-            self._gathered[operation.layer_name] = features_of(operation.maps)
+            self._n_samples = self._n_samples or len(maps)
+        if maps.ndim == 2:
+            dense = name + _DENSE
+            name = dense if dense in self.layers else name
+            if name in self._gathered:  # of maps, in a call of the same module
+                return
+        if name in self.layers and len(maps) == self._n_samples:
+            self._gathered[name] = features_of(maps)
 
     def end_batch(self, batch: Any, output: object) -> None:
         """Hand over the features of a batch."""
         gathered, self._gathered = self._gathered, {}
-        logits = find_logits(output, self._n_samples)
+        n_samples, self._n_samples = self._n_samples, 0
+        logits = find_logits(output, n_samples)
         self.consume(
             BatchFeatures(
                 layers={name: value.cpu() for name, value in gathered.items()},
                 logits=None if logits is None else logits.detach().float().cpu(),
-                labels=_on_cpu(find_labels(batch, self._n_samples)),
+                labels=_on_cpu(find_labels(batch, n_samples)),
             )
         )
 

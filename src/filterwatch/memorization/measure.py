@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from filterwatch._checks import check_integer, check_patterns, check_seed
-from filterwatch.batches import first_samples
+from filterwatch.batches import count_samples, describe, find_labels, first_samples
 from filterwatch.memorization.contrast import Contrast
 from filterwatch.memorization.evidence import (
     JOINT,
@@ -169,7 +170,7 @@ class TrainingRecord:
 
     def report(self) -> MemorizationReport:
         """Return the report of all samples; raises `UnmeasurableError` if none can be measured."""
-        if not self._labels:
+        if not any(map(len, self._labels)):
             raise UnmeasurableError("there are no training samples")
         held_out, labels = self.held_out, torch.cat(self._labels)
         rows = {
@@ -180,6 +181,7 @@ class TrainingRecord:
             for name in held_out.rows
         }
         contrast = Contrast.of(labels, held_out.labels, held_out.classes)
+        skipped = held_out.skipped | _unheard(rows[JOINT], contrast)
         layers = {}
         for name, kind in held_out.rows.items():
             here, there = rows[name], held_out.heard[name]
@@ -203,7 +205,7 @@ class TrainingRecord:
             memorized_error=error,
             n_held_out=len(held_out.labels),
             left_out=contrast.left_out,
-            skipped=held_out.skipped,
+            skipped=skipped,
         )
 
 
@@ -231,8 +233,24 @@ def count_memorized(
 
 
 def _learned_by_heart(rows: Mapping[str, Heard], labels: Tensor) -> Tensor:
-    """Return 1 for each sample whose label the network gives against the witness, [N]."""
-    return ((rows[JOINT].answers != labels) & (rows[OUTPUT].answers == labels)).float()
+    """Return 1 for each sample whose label the network gives against the witness, [N].
+
+    NaN for samples that were not heard.
+    """
+    learned = (rows[JOINT].answers != labels) & (rows[OUTPUT].answers == labels)
+    return learned.float().where(~rows[JOINT].evidence.isnan(), torch.nan)
+
+
+def _unheard(joint: Heard, contrast: Contrast) -> dict[str, str]:
+    """Return, as `MemorizationReport.skipped` does, that some training samples were not heard."""
+    missing = int((joint.evidence.isnan() & contrast.training).sum())
+    reason = "a layer did not run for them as for held-out samples, or its output is not finite"
+    if missing == int(contrast.training.sum()):
+        raise UnmeasurableError(
+            f"none of {missing} training samples can be measured: {reason}; leave it out with "
+            "`layers`"
+        )
+    return {f"{missing} training samples": reason} if missing else {}
 
 
 def _share(found: Tensor, measured: Tensor) -> float:
@@ -279,6 +297,11 @@ def _begun(samples: LabeledSamples, batch_size: int, name: str) -> tuple[Any, It
     first = next(iterator, None)
     if first is None:
         raise UnmeasurableError(f"{name} holds no batches")
+    n_samples = None
+    with suppress(ValueError):  # of images that only `forward` finds
+        n_samples = count_samples(first)
+    if n_samples is not None:
+        class_labels(find_labels(first, n_samples), f"{name}, a batch of {describe(first)}")
     return first, chain([first], iterator)
 
 

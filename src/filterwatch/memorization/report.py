@@ -102,7 +102,8 @@ class MemorizationReport:
         memorized_error: Its standard error.
         n_held_out: Number of held-out samples.
         left_out: Class to the reason why its samples are not measured.
-        skipped: Layer name to the reason why it is not measured.
+        skipped: Layer name, or a number of training samples, to the reason why they are not
+            measured.
     """
 
     layers: dict[str, LayerMemorization]
@@ -207,7 +208,8 @@ class MemorizationReport:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> MemorizationReport:
         """Return the report that `to_dict` described; ``ValueError`` if it is no such report."""
-        if data.get("format") != _FORMAT or "memorized_samples" not in data:
+        known = isinstance(data, Mapping) and data.get("format") == _FORMAT
+        if not known or "memorized_samples" not in data:
             raise ValueError(
                 f"not a memorization report of format {_FORMAT}: write it again with this version "
                 "of filterwatch"
@@ -216,7 +218,9 @@ class MemorizationReport:
             layers={
                 name: LayerMemorization(
                     kind=layer["kind"],
-                    evidence=torch.tensor([_value(value) for value in layer["evidence"]]),
+                    evidence=torch.tensor(
+                        [_value(value) for value in layer["evidence"]], dtype=torch.float32
+                    ),
                     **{key: _value(layer[key]) for key in _NUMBERS},
                 )
                 for name, layer in data["layers"].items()
@@ -273,14 +277,10 @@ class MemorizationReport:
                 f"memorized samples: {self.memorized_samples:.0f} ± {self.memorized_error:.0f} "
                 f"beyond chance; first (label, rather): {worst or 'none'}"
             )
-        reasons: dict[str, list[str]] = {}
-        for label, reason in self.left_out.items():
-            reasons.setdefault(reason, []).append(str(label))
-        for reason, labels in reasons.items():
-            few = ", ".join(labels[:8]) + (f", … {len(labels) - 8} more" if labels[8:] else "")
-            yield f"not measured, {reason}: class {few}"
-        for name, reason in self.skipped.items():
-            yield f"skipped {name}: {reason}"
+        for reason, labels in _by_reason(self.left_out):
+            yield f"not measured, {reason}: class {labels}"
+        for reason, names in _by_reason(self.skipped):
+            yield f"skipped, {reason}: {names}"
 
     def __repr__(self) -> str:
         return (
@@ -298,6 +298,13 @@ class MemorizationReport:
         console = Console(width=100, record=True, file=io.StringIO())
         console.print(self)
         return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+
+
+def _by_reason(reasons: Mapping[Any, str]) -> Iterator[tuple[str, str]]:
+    """Yield each reason with a few of what it holds for."""
+    for reason in dict.fromkeys(reasons.values()):
+        names = [str(name) for name, other in reasons.items() if other == reason]
+        yield reason, ", ".join(names[:8]) + (f", … {len(names) - 8} more" if names[8:] else "")
 
 
 def _number(value: float) -> float | None:

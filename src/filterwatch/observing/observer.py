@@ -272,7 +272,8 @@ class Operation:
 
     Attributes:
         kind: What `kind_of` calls it.
-        layer_name: The name that reports show it under; a normalization has none.
+        layer_name: The name that reports show it under; a normalization has none. Maps and units
+            are counted apart: a module that serves both gives either the same names.
         module_name: The running module's name.
         owner: The name of the module that holds the filters, of a convolution.
         maps: What it put out: maps [B, C, h, w], units [B, U] of a dense layer, or anything if it
@@ -370,7 +371,7 @@ class _Observer(TorchDispatchMode):
         self._provenance = provenance
         self._units = units
         # Counted apart, so that layers with maps have the same names whoever looks at the others.
-        self._calls: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
+        self._calls: dict[int, Counter[str]] = {4: Counter(), 2: Counter()}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -388,9 +389,7 @@ class _Observer(TorchDispatchMode):
             self._consume(Operation(kind, "", self._running.name, None, maps, args))
         elif maps.ndim == 4 or (self._units and maps.ndim == 2):
             layer, owner = self._running.locate(kind, operator, args)
-            if maps.ndim == 2 and self._calls[True][layer]:
-                layer = f"{layer} (dense)"  # a module may serve both
-            calls = self._calls[maps.ndim == 4]
+            calls = self._calls[maps.ndim]
             calls[layer] += 1
             numbered = layer if calls[layer] == 1 else f"{layer}#{calls[layer]}"
             self._consume(Operation(kind, numbered, self._running.name, owner, maps, args))
