@@ -7,6 +7,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer, callbacks
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import MLFlowLogger
 from torch import Tensor
 from torch.utils.data import DistributedSampler
 from torchmetrics import Metric
@@ -69,6 +70,19 @@ def metric_state(metric: Metric) -> dict[str, Any]:
         name: value.clone() if isinstance(value, Tensor) else copy.copy(value)
         for name, value in state.items()
     }
+
+
+def keeps_metrics_as_files(trainer: Trainer) -> bool:
+    """Return whether a logger keeps each metric in a file of its name, as MLflow's file store does.
+
+    There, no metric can be named like the beginning of another's path.
+    """
+    stores = (
+        getattr(logger, "_tracking_uri", None) or ""
+        for logger in trainer.loggers
+        if isinstance(logger, MLFlowLogger)
+    )
+    return any(store.startswith("file:") or "://" not in store for store in stores)
 
 
 def scalar_step(trainer: Trainer) -> int:

@@ -24,6 +24,8 @@ KEYS = {
     *COUNTS,
     "anomaly_filters_seconds",
     *(f"anomaly_filters_by_layer/{layer}" for layer in LAYERS),
+    *("memorization", "generalization_gap", "memorized_samples"),
+    *("memorization/network.1", "memorization/network.4"),
 }
 
 

@@ -18,8 +18,9 @@ class Addresses(Callback):
         self.seen: list[dict[str, int]] = []
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        plan = self.callback._plan
-        assert plan is not None
+        readouts = self.callback._readouts
+        assert readouts is not None
+        plan = readouts.plan
         assert plan.workspace is not None
         arrays = plan.workspace._arrays
         self.seen.append({name: array.ctypes.data for name, array in arrays.items()})
@@ -41,7 +42,7 @@ def test_nothing_is_kept_after_the_fit() -> None:
     fit(callback, max_epochs=1)
     assert callback.report is not None
     assert callback.samples is None
-    assert callback._plan is None
+    assert callback._readouts is None
 
 
 def test_nor_after_one_that_failed() -> None:
@@ -51,4 +52,4 @@ def test_nor_after_one_that_failed() -> None:
         fit(callback, addresses, max_epochs=1)
     assert addresses.seen[0]
     assert callback.samples is None
-    assert callback._plan is None
+    assert callback._readouts is None

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from torch.optim import Optimizer
 
 from filterwatch._checks import check_flag, check_integer, check_text
-from filterwatch._compat import callbacks_of
+from filterwatch._compat import callbacks_of, keeps_metrics_as_files
 from filterwatch._failures import Failures
 from filterwatch.actions import (
     Action,
@@ -90,7 +90,8 @@ class AnomalyFilterCallback(Callback):
 
     Args:
         probe_size: Number of samples in the probe; a source with fewer is taken whole.
-        layers: Glob patterns over module names; ``None`` means all that the method looks at.
+        layers: Glob patterns over the names of modules whose filters are counted; ``None`` means
+            all that the method looks at. Memorization is measured in all layers.
         criteria: Thresholds of the method; ``None`` means ``AnomalyCriteria()``.
         max_clusters: Largest number of clusters tried for a filter, at least 2.
         every_n_epochs: Probe every so many epochs; in between the last values are logged again.
@@ -186,11 +187,12 @@ class AnomalyFilterCallback(Callback):
             self._failures,
             memorization=prefix + MEMORIZATION,
         )
-        self._memorizing: MemorizationWatch | None = None
-        if memorization:
-            self._memorizing = MemorizationWatch(training_probe, layers, seed, self._failures)
+        self._memorizing = MemorizationWatch(
+            training_probe, seed, self._failures, enabled=memorization
+        )
         self._restored_settings: dict[str, Any] | None = None
         self._started = 0.0
+        self._by_layer = MEMORIZATION  # begins the names of its layers
 
     def probe_step(self, pl_module: LightningModule, batch: Any) -> object:
         """Send a batch of the probe, as the transfer hooks leave it, through the network.
@@ -227,6 +229,13 @@ class AnomalyFilterCallback(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the probe, and begin to watch."""
         self._started = time.perf_counter()
+        if keeps_metrics_as_files(trainer):
+            self._by_layer = f"{MEMORIZATION}_by_layer"
+            self._failures.warn(
+                "names",
+                f"logs {MEMORIZATION}/<layer> as {self._by_layer}/<layer>: MLflow's file store "
+                f"cannot hold it beside {MEMORIZATION}. A database (sqlite:///mlflow.db) can",
+            )
         self.record.start(trainer.current_epoch)
         self.report = self.memorization = None
         restored, self._restored_settings = self._restored_settings, None
@@ -305,7 +314,7 @@ class AnomalyFilterCallback(Callback):
                 self.report,
                 self.memorization,
                 self.samples,
-                self._training_samples,
+                self._memorizing.training,
                 seconds,
                 self.actions,
             )
@@ -328,7 +337,7 @@ class AnomalyFilterCallback(Callback):
             **self.record.state_dict(),
             "probe_indices": self.probe_indices,
             "dataset_size": self._dataset_size,
-            "training_probe_indices": self._memorizing and self._memorizing.indices,
+            "training_probe_indices": self._memorizing.indices,
             **action_states(self.actions),
             **self.gallery.curves.state_dict(),
         }
@@ -338,8 +347,7 @@ class AnomalyFilterCallback(Callback):
         self.record.load_state_dict(state_dict)
         self.probe_indices = state_dict.get("probe_indices")
         self._dataset_size = state_dict.get("dataset_size")
-        if self._memorizing is not None:
-            self._memorizing.indices = state_dict.get("training_probe_indices")
+        self._memorizing.indices = state_dict.get("training_probe_indices")
         load_action_states(self.actions, state_dict)
         self.gallery.curves.load_state_dict(state_dict)
         self._restored_settings = state_dict.get("settings", {})
@@ -369,8 +377,7 @@ class AnomalyFilterCallback(Callback):
         )
         if plan.warning is not None:
             self._failures.warn("memory", plan.warning)
-        if self._memorizing is not None:
-            self._memorizing.start(trainer, pl_module, self.probe, samples, resumed=resumed)
+        self._memorizing.start(trainer, pl_module, self.probe, samples, resumed=resumed)
         names = ("criteria", "max_clusters", "pca", "votes", "seed")
         self._readouts = Readouts(
             trainer,
@@ -382,7 +389,7 @@ class AnomalyFilterCallback(Callback):
             self._memorizing,
             self._failures,
         )
-        training = self._training_samples
+        training = self._memorizing.training
         self.gallery.start(
             trainer,
             samples.batches,
@@ -395,20 +402,15 @@ class AnomalyFilterCallback(Callback):
             action.start(self._fit, resumed=resumed)
         warn_about_early_readers(trainer, {self.prefix + name for name in self._metrics()})
 
-    @property
-    def _training_samples(self) -> Probe | None:
-        return None if self._memorizing is None else self._memorizing.training
-
     def _let_go(self) -> None:
         self.samples = self._readouts = self._fit = None
-        if self._memorizing is not None:
-            self._memorizing.stop()
+        self._memorizing.stop()
 
     def _metrics(self) -> dict[str, float]:
         """Return what is logged at the end of an epoch."""
-        watched = self._training_samples is not None
         metrics = self.record.metrics(() if self._readouts is None else self._readouts.plan.names)
-        metrics.update(self.record.memorization_metrics(watched=watched))
+        watched = self._memorizing.training is not None
+        metrics.update(self.record.memorization_metrics(self._by_layer, watched=watched))
         for action in self.actions:
             metrics.update(action.metrics())
         return metrics
@@ -426,7 +428,8 @@ class AnomalyFilterCallback(Callback):
             found = self._readouts.take(epoch, masks, self.gallery.noting_predictions)
         if found is None:
             return
-        self.report, self.memorization = report, memorization = found
+        report, memorization = found
+        self.report, self.memorization = report, memorization or self.memorization
         for layer, reason in report.skipped.items():
             self._failures.warn(layer, f"skips the layer {layer}: {reason}")
         self.record.add(epoch, report, memorization, time.perf_counter() - started)

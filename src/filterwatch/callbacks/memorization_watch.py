@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -38,7 +38,7 @@ class MemorizationWatch:
 
     Args:
         source: Where training samples come from.
-        layers: Glob patterns over layer or module names.
+        enabled: Whether memorization is to be measured at all.
         seed: Seed of everything random.
         failures: Says why memorization is not measured.
 
@@ -48,16 +48,12 @@ class MemorizationWatch:
     """
 
     def __init__(
-        self,
-        source: TrainingSource,
-        layers: Sequence[str] | None,
-        seed: int,
-        failures: Failures,
+        self, source: TrainingSource, seed: int, failures: Failures, *, enabled: bool
     ) -> None:
         self.training: Probe | None = None
         self.indices: list[int] | None = None
+        self._enabled = enabled
         self._source = source
-        self._layers = layers
         self._seed = seed
         self._failures = failures
         self._held_out: Probe | None = None  # None: the samples that the count is taken on
@@ -78,6 +74,8 @@ class MemorizationWatch:
         Only a resumed run takes those again whose indices are known.
         """
         self.stop()
+        if not self._enabled:
+            return
         with self._failures.softly("measure memorization in this fit"):
             try:
                 held_out = take_held_out(trainer, pl_module, probe, samples, self._seed)
@@ -91,7 +89,7 @@ class MemorizationWatch:
                     indices=self.indices if resumed else None,
                 )
             except UnmeasurableError as error:
-                if self._failures.strict and self._source is not None:
+                if self._source is not None:
                     raise
                 rank_zero_info(f"AnomalyFilterCallback does not measure memorization: {error}")
                 return
@@ -122,11 +120,7 @@ class MemorizationWatch:
             return None
         self._gathered = []
         self._decoded = find_decoded_layers(
-            pl_module,
-            samples.first_samples,
-            layers=self._layers,
-            forward=forward,
-            seed=self._seed,
+            pl_module, samples.first_samples, forward=forward, seed=self._seed
         )
         if self._held_out is not None:
             return None

@@ -40,7 +40,7 @@ class Readouts:
         plan: What was planned for it.
         settings: Arguments of `detect_as_planned`.
         step: Sends a batch through the network.
-        memorizing: What measures memorization, if it is to be.
+        memorizing: What measures memorization.
         failures: What becomes of a measurement of memorization that fails.
     """
 
@@ -50,7 +50,7 @@ class Readouts:
     plan: Plan
     settings: dict[str, Any]
     step: Step
-    memorizing: MemorizationWatch | None
+    memorizing: MemorizationWatch
     failures: Failures
 
     def take(
@@ -81,10 +81,9 @@ class Readouts:
         forward = partial(evaluate, self.trainer, self.module, step=self.step)
         memorizing = self.memorizing
         consequence = "training goes on, and the last values are logged again"
-        listener = None
-        if memorizing is not None:
-            with self.failures.softly(f"measure memorization in epoch {epoch}", consequence):
-                listener = memorizing.listener(self.module, self.samples, forward)
+        listener = memorization = None
+        with self.failures.softly(f"measure memorization in epoch {epoch}", consequence):
+            listener = memorizing.listener(self.module, self.samples, forward)
         with probe_progress(self.trainer) as on_progress:
             report = detect_as_planned(
                 self.module,
@@ -98,8 +97,6 @@ class Readouts:
             )
         if not report.layers:  # a count of 0 would look like the best network there is
             raise RuntimeError(f"no layer can be judged: {report.skipped}")
-        memorization = None
-        if memorizing is not None:
-            with self.failures.softly(f"measure memorization in epoch {epoch}", consequence):
-                memorization = memorizing.measure(self.module, forward)
+        with self.failures.softly(f"measure memorization in epoch {epoch}", consequence):
+            memorization = memorizing.measure(self.module, forward)
         return Readout(report, memorization)

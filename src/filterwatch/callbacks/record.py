@@ -106,10 +106,11 @@ class Record:
             **{f"{NAME}_by_layer/{layer}": float(n) for layer, n in entry["by_layer"].items()},
         }
 
-    def memorization_metrics(self, *, watched: bool) -> dict[str, float]:
+    def memorization_metrics(self, by_layer: str, *, watched: bool) -> dict[str, float]:
         """Return the newest memorization under the names that it is logged by.
 
         Args:
+            by_layer: Begins the names of single layers.
             watched: Whether it is being measured, so that there is a stand-in before the first.
         """
         measured = [entry for entry in self.history if "memorization" in entry]
@@ -123,7 +124,7 @@ class Record:
             MEMORIZATION: list(values.values())[-1],
             "generalization_gap": gap,
             "memorized_samples": newest["memorized_samples"],
-            **{f"{MEMORIZATION}/{layer}": value for layer, value in values.items()},
+            **{f"{by_layer}/{layer}": value for layer, value in values.items()},
         }
 
     def state_dict(self) -> dict[str, Any]:
