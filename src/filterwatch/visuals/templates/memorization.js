@@ -11,7 +11,7 @@ function drawMemorization(found) {
     byId('memorization-tiles'),
     tile(signed(found.memorization), `nats: memorization of ${deepest.name}, the deepest hidden layer`, deepest.significant ? 'anomaly' : ''),
     tile(signed(found.gap), 'nats: generalization gap at the output'),
-    tile(beyond ? `${whole.format(Math.round(found.beyond_chance))} ± ${Math.round(found.beyond_chance_error)}` : '0', `of ${whole.format(found.n_training)} training images learned by heart${beyond ? '' : ' beyond chance'}`, beyond ? 'anomaly' : ''),
+    tile(beyond ? `${whole.format(Math.round(found.beyond_chance))} ± ${Math.round(found.beyond_chance_error)}` : '0', `of ${whole.format(found.n_training)} training images learned by heart, beyond what chance gives`, beyond ? 'anomaly' : ''),
   );
   if (found.epochs) drawEpochs(found.epochs);
   else drawBars(found.rows);
