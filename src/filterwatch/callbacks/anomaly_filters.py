@@ -435,9 +435,11 @@ class AnomalyFilterCallback(Callback):
         self.report, self.memorization = report, memorization or self.memorization
         for layer, reason in report.skipped.items():
             self._failures.warn(layer, f"skips the layer {layer}: {reason}")
-        for layer, reason in ({} if memorization is None else memorization.skipped).items():
+        unmeasured = {} if memorization is None else memorization.skipped
+        for layer in unmeasured.keys() - report.skipped.keys():
             self._failures.warn(
-                f"memorization of {layer}", f"measures no memorization of {layer}: {reason}"
+                f"memorization of {layer}",
+                f"measures no memorization of {layer}: {unmeasured[layer]}",
             )
         self.record.add(epoch, report, memorization, time.perf_counter() - started)
         if self._fit is None or not self.actions:

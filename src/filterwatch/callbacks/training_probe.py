@@ -24,7 +24,12 @@ from filterwatch.callbacks.probe import (
     first_loader,
     has_indexed_samples,
 )
-from filterwatch.callbacks.probe_samples import choose_like, dataset_labels, sample_pool
+from filterwatch.callbacks.probe_samples import (
+    choose_like,
+    choose_samples,
+    dataset_labels,
+    sample_pool,
+)
 from filterwatch.memorization import (
     FEWEST_IN_HALF,
     UnmeasurableError,
@@ -101,8 +106,10 @@ def take_held_out(
             checked_labels(labels)
             return samples
         pool, size = sample_pool(loader), samples.n_samples
-        wanted = _classes_for(known[list(pool)], size, seed)
-        chosen = choose_like(pool, known, wanted, size, seed)
+        chosen = choose_samples(pool, known, size, seed)
+        if _covered(torch.from_numpy(np.unique(known[chosen], return_inverse=True)[1])) < 0.5:
+            wanted = _classes_for(known[list(pool)], size, seed)
+            chosen = choose_like(pool, known, wanted, size, seed)
         taken = batches_of(Subset(dataset, chosen), loader.collate_fn, _batch_size(samples))
     held_out = Probe(*taken, len(chosen), source, chosen, len(dataset))
     checked_labels(labels_of(held_out))
