@@ -13,6 +13,8 @@ EVIDENCE_FLOOR = -20.0
 FEWEST_IN_HALF = 5
 # Directions that are kept of a layer with more features.
 _MOST_DIRECTIONS = 256
+# Samples or features, whichever are fewer, that principal components are computed exactly for.
+_MOST_EXACT = 600
 
 
 @dataclass(frozen=True)
@@ -37,18 +39,18 @@ class Decoder:
         """Fit on features [N, F] and labels [N], int64, of at least two classes.
 
         The covariance within classes, common to all, is shrunk toward a multiple of the identity as
-        Ledoit and Wolf (2004) do. Where there are more features than half as many samples, or than
-        256, their leading principal components take their place.
+        Ledoit and Wolf (2004) do. Features that do not vary count for nothing. Where there are more
+        than half as many as samples, or than 256, their leading principal components take their
+        place.
         """
         values = features.double()
         mean = values.mean(0)
         centered = values - mean
         scale = centered.square().mean(0).sqrt()
         varies = scale > 1e-6 * mean.abs().clamp(min=1e-30)  # else it is how float32 rounds
-        scale = scale.where(varies, torch.inf)
-        standard = centered / scale
+        standard = centered[:, varies] / scale[varies]
         basis = _leading_directions(standard, min(len(values) // 2, _MOST_DIRECTIONS))
-        points = standard if basis is None else (standard.float() @ basis.float()).double()
+        points = standard if basis is None else (standard.float() @ basis).double()
         classes, member = labels.unique(return_inverse=True)
         counts = member.bincount().double()
         sums = torch.zeros(len(classes), points.shape[1], dtype=torch.float64)
@@ -58,9 +60,10 @@ class Decoder:
         weights = torch.linalg.solve(covariance, means.T)  # [D, K]
         bias = (counts / counts.sum()).log() - 0.5 * (means.T * weights).sum(0)
         if basis is not None:
-            weights = basis @ weights
-        weights = weights / scale.unsqueeze(1)
-        return cls(classes, weights, bias - mean @ weights)
+            weights = basis.double() @ weights
+        spread = torch.zeros(len(mean), len(classes), dtype=torch.float64)
+        spread[varies] = weights / scale[varies].unsqueeze(1)
+        return cls(classes, spread, bias - mean @ spread)
 
     def log_posterior(self, features: Tensor) -> Tensor:
         """Return the log probability of each class, in nats, [N, K], of features [N, F]."""
@@ -122,13 +125,20 @@ def shrunk_covariance(centered: Tensor) -> Tensor:
 
 def _leading_directions(standard: Tensor, n_directions: int) -> Tensor | None:
     """Return principal directions [F, D] of standardized features [N, F]; None where F <= D."""
-    n_features = standard.shape[1]
+    n_samples, n_features = standard.shape
     if n_features <= n_directions:
         return None
-    generator = torch.Generator().manual_seed(0)
-    start = torch.randn(n_features, n_directions, generator=generator)
     values = standard.float()
-    basis = torch.linalg.qr(values.T @ (values @ start))[0]
-    basis = torch.linalg.qr(values.T @ (values @ basis))[0]
-    directions: Tensor = basis.double()
+    directions: Tensor
+    if n_features <= min(n_samples, _MOST_EXACT):
+        directions = torch.linalg.eigh(values.T @ values)[1][:, -n_directions:]
+    elif n_samples <= _MOST_EXACT:
+        squares, vectors = torch.linalg.eigh(values @ values.T)
+        lengths = squares.clamp(min=1e-6 * float(squares[-1])).sqrt()
+        directions = values.T @ (vectors / lengths)[:, -n_directions:]
+    else:  # two steps from random directions miss little, for a fraction of the time
+        generator = torch.Generator().manual_seed(0)
+        start = torch.randn(n_features, n_directions, generator=generator)
+        basis = torch.linalg.qr(values.T @ (values @ start))[0]
+        directions = torch.linalg.qr(values.T @ (values @ basis))[0]
     return directions

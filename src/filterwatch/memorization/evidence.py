@@ -32,10 +32,29 @@ class Heard:
     Attributes:
         evidence: For each sample's own label, in nats, float32 [N]; NaN where it is not measured.
         answers: The label that it would give each, int64 [N].
+        contradicted: Share of its decoders that would not give the sample its label, float32 [N].
+            Held-out samples are heard by one decoder and others by both, which know better
+            together: counts must go by this rather than by ``answers``.
     """
 
     evidence: Tensor
     answers: Tensor
+    contradicted: Tensor
+
+    @classmethod
+    def joined(cls, parts: Sequence[Heard]) -> Heard:
+        """Return what is said of several batches as of one."""
+        return cls(
+            torch.cat([part.evidence for part in parts]),
+            torch.cat([part.answers for part in parts]),
+            torch.cat([part.contradicted for part in parts]),
+        )
+
+    @classmethod
+    def silent(cls, labels: Tensor) -> Heard:
+        """Return what nobody says of samples."""
+        unknown = torch.full(labels.shape, torch.nan)
+        return cls(unknown, torch.full_like(labels, -1), unknown)
 
 
 @dataclass(frozen=True)
@@ -129,15 +148,15 @@ class HeldOut:
         }
         heard = {}
         for name, (first, second) in _posteriors(self.decoders, layers):
-            by_half = [_heard(each, self.classes, labels).evidence for each in (first, second)]
-            answers = self.classes[(first + second).argmax(1)]
-            heard[name] = Heard((by_half[0] + by_half[1]) / 2, answers)
-        if OUTPUT in self.heard:
-            heard[OUTPUT] = (
-                Heard(torch.full(labels.shape, torch.nan), torch.full_like(labels, -1))
-                if features.logits is None
-                else _network(features.logits, labels)
+            one, other = (_heard(each, self.classes, labels) for each in (first, second))
+            heard[name] = Heard(
+                (one.evidence + other.evidence) / 2,
+                self.classes[(first + second).argmax(1)],
+                (one.contradicted + other.contradicted) / 2,
             )
+        if OUTPUT in self.heard:
+            logits = features.logits
+            heard[OUTPUT] = Heard.silent(labels) if logits is None else _network(logits, labels)
         unheard = torch.stack([row.evidence.isnan() for row in heard.values()]).any(0)
         unheard &= torch.isin(labels, self.classes)
         for row in heard.values():
@@ -204,7 +223,8 @@ def _posteriors(
 
 def _heard(posterior: Tensor, classes: Tensor, labels: Tensor) -> Heard:
     evidence = evidence_of(posterior, classes, labels).float()
-    return Heard(evidence, classes[posterior.argmax(1)])
+    answers = classes[posterior.argmax(1)]
+    return Heard(evidence, answers, (answers != labels).float())
 
 
 def _network(logits: Tensor, labels: Tensor) -> Heard:

@@ -86,7 +86,7 @@ def find_decoded_layers(
     provenance = Provenance()
     rows: list[tuple[Operation, Tensor]] = []  # with what it put out
     behind: dict[int, tuple[Tensor, int]] = {}  # which row a tensor is the output of, normalized
-    positionwise: set[int] = set()  # memory of dense layers that run at every position
+    positionwise: set[tuple[int, int]] = set()  # shapes that dense layers at every position put out
     names_of_maps: set[str] = set()
     replaced: set[int] = set()
     n_samples = 0
@@ -105,14 +105,14 @@ def find_decoded_layers(
             if source is not None:
                 behind[id(maps)] = maps, source[1]
             return
-        elif kind == "max_pool" or (kind == "activation" and not provenance.tracks(maps)):
+        elif kind == "max_pool" or not (source or kind in _WEIGHTED or provenance.tracks(maps)):
             return
-        if kind == "activation" and isinstance(given, Tensor) and _memory(given) in positionwise:
+        if kind == "activation" and (maps.shape[:-1].numel(), maps.shape[-1]) in positionwise:
             return  # what looks like maps [B, C, h, w] has its channels last
         if kind == "activation" and source is not None:
             replaced.add(source[1])
-        if kind == "linear" and len(maps) != n_samples:
-            positionwise.add(_memory(maps))
+        if kind == "linear" and n_samples not in (0, len(maps)):
+            positionwise.add((len(maps), maps.shape[1]))
         elif kind in _WEIGHTED:
             behind[id(maps)] = maps, len(rows)
         rows.append((operation, maps))
@@ -150,10 +150,6 @@ def find_decoded_layers(
     return wanted
 
 
-def _memory(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()
-
-
 @dataclass
 class FeatureListener:
     """Reads features off forward passes; a `filterwatch.observing.Listener`.
@@ -180,7 +176,7 @@ class FeatureListener:
             name = dense if dense in self.layers else name
             if name in self._gathered:  # of maps, in a call of the same module
                 return
-        if name in self.layers and len(maps) == self._n_samples:
+        if name in self.layers and self._n_samples in (0, len(maps)):
             self._gathered[name] = features_of(maps)
 
     def end_batch(self, batch: Any, output: object) -> None:

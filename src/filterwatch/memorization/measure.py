@@ -174,11 +174,7 @@ class TrainingRecord:
             raise UnmeasurableError("there are no training samples")
         held_out, labels = self.held_out, torch.cat(self._labels)
         rows = {
-            name: Heard(
-                torch.cat([batch[name].evidence for batch in self._heard]),
-                torch.cat([batch[name].answers for batch in self._heard]),
-            )
-            for name in held_out.rows
+            name: Heard.joined([batch[name] for batch in self._heard]) for name in held_out.rows
         }
         contrast = Contrast.of(labels, held_out.labels, held_out.classes)
         skipped = held_out.skipped | _unheard(rows[JOINT], contrast)
@@ -190,8 +186,8 @@ class TrainingRecord:
                 kind=kind,
                 value=value,
                 standard_error=standard_error,
-                training_accuracy=_share(here.answers == labels, contrast.training),
-                held_out_accuracy=_share(there.answers == held_out.labels, contrast.held_out),
+                training_accuracy=_share_found(here, contrast.training),
+                held_out_accuracy=_share_found(there, contrast.held_out),
                 evidence=here.evidence.where(contrast.training, torch.nan),
             )
         memorized, error = count_memorized(contrast, rows, labels, held_out)
@@ -233,12 +229,12 @@ def count_memorized(
 
 
 def _learned_by_heart(rows: Mapping[str, Heard], labels: Tensor) -> Tensor:
-    """Return 1 for each sample whose label the network gives against the witness, [N].
+    """Return how far the witness speaks against labels that the network gives, 0 to 1, [N].
 
     NaN for samples that were not heard.
     """
-    learned = (rows[JOINT].answers != labels) & (rows[OUTPUT].answers == labels)
-    return learned.float().where(~rows[JOINT].evidence.isnan(), torch.nan)
+    learned = rows[JOINT].contradicted * (rows[OUTPUT].answers == labels)
+    return learned.where(~rows[JOINT].evidence.isnan(), torch.nan)
 
 
 def _unheard(joint: Heard, contrast: Contrast) -> dict[str, str]:
@@ -253,8 +249,9 @@ def _unheard(joint: Heard, contrast: Contrast) -> dict[str, str]:
     return {f"{missing} training samples": reason} if missing else {}
 
 
-def _share(found: Tensor, measured: Tensor) -> float:
-    return float(found[measured].double().mean())
+def _share_found(row: Heard, measured: Tensor) -> float:
+    heard = measured & ~row.evidence.isnan()
+    return 1 - float(row.contradicted[heard].double().mean())
 
 
 def follow(
