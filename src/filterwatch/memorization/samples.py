@@ -254,14 +254,13 @@ class SampleRecord:
 
     def scores(self) -> SampleScores:
         """Return the scores of all samples; raises `UnmeasurableError` if none can be measured."""
-        if not self._labels:
+        if not any(map(len, self._labels)):
             raise UnmeasurableError("there are no training samples")
         labels = torch.cat(self._labels)
-        rows = {JOINT: _joined(self._witness)}
+        rows = {JOINT: Heard.joined(self._witness)}
         if self._network:
-            rows[OUTPUT] = _joined(self._network)
-        silent = Heard(torch.full(labels.shape, torch.nan), torch.full_like(labels, -1))
-        network = rows.get(OUTPUT, silent)
+            rows[OUTPUT] = Heard.joined(self._network)
+        network = rows.get(OUTPUT, Heard.silent(labels))
         contrast = Contrast.of(labels, self.held_out.labels, self.held_out.classes)
         memorized, error = count_memorized(contrast, rows, labels, self.held_out)
         return SampleScores(
@@ -274,12 +273,6 @@ class SampleRecord:
             memorized_error=error,
             left_out=contrast.left_out,
         )
-
-
-def _joined(parts: Sequence[Heard]) -> Heard:
-    return Heard(
-        torch.cat([part.evidence for part in parts]), torch.cat([part.answers for part in parts])
-    )
 
 
 def _printed(value: Any) -> str:
