@@ -121,6 +121,7 @@ def test_the_state_is_small_and_loads_as_plain_data(tmp_path: Path) -> None:
     assert len(restored.record.flagged) == callback.report.count
     assert set(state) == {
         *("settings", "history", "seconds", "flagged", "probe_indices", "dataset_size"),
+        "training_probe_indices",
     }
     assert len(repr(state)) < 5000
 

@@ -1,8 +1,9 @@
-"""`StopTraining`: ending a fit whose count of anomaly filters rises."""
+"""`StopTraining`: ending a fit in which the count of anomaly filters, or memorization, rises."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -12,21 +13,29 @@ from filterwatch._checks import check_integer, check_number
 from filterwatch.actions.action import Action, RunningFit
 from filterwatch.detection import AnomalyReport
 
+# How much a value must rise, by what is monitored: maps, samples, or nats.
+_MIN_RISE = {"anomaly_filters": 5.0, "memorized_samples": 50.0}
+_MIN_RISE_IN_NATS = 0.5
+_TOLD = {"anomaly_filters": "the anomaly filters", "generalization_gap": "the generalization gap"}
+
 
 class StopTraining(Action):
-    """Stops training when the count has risen over its minimum, and says so in one line.
+    """Stops training when a value has risen over its minimum, and says so in one line.
 
-    The count's mean over ``window`` probes must exceed its own minimum by a factor *and* by a
-    number of maps: counts jump from epoch to epoch. There are runs that overfit and whose count
+    The value's mean over ``window`` probes must exceed its own minimum by a factor *and* by an
+    amount: counts jump from epoch to epoch. There are runs that overfit and whose count
     does not rise; they are not stopped. Works beside Lightning's ``EarlyStopping``, and respects
     the Trainer's ``min_epochs``. For a rule of one's own override `reason_to_stop`.
 
     Args:
-        start_epoch: First epoch whose count is looked at: the count also rises in early learning.
+        start_epoch: First epoch whose value is looked at: the count also rises in early learning.
         rise: The factor, above 1.
-        min_rise: The number of maps.
+        min_rise: The amount; ``None`` means 5 anomaly filters, 50 memorized samples, or 0.5 nats.
         patience: In how many probes in a row.
-        window: Over how many probes the count is smoothed.
+        window: Over how many probes the value is smoothed.
+        monitor: What is watched: ``"anomaly_filters"``, ``"memorization"``,
+            ``"memorization/<layer>"``, ``"generalization_gap"`` or ``"memorized_samples"``. Probes
+            without that value do not count.
 
     Attributes:
         stopped_epoch: The epoch that ended training, ``None`` until then.
@@ -37,18 +46,22 @@ class StopTraining(Action):
         self,
         start_epoch: int = 5,
         rise: float = 1.25,
-        min_rise: int = 5,
+        min_rise: float | None = None,
         patience: int = 3,
         window: int = 5,
+        monitor: str = "anomaly_filters",
     ) -> None:
         check_integer("start_epoch", start_epoch, 0)
         check_number("rise", rise, above=1)
-        check_integer("min_rise", min_rise, 0)
+        if min_rise is not None:
+            check_number("min_rise", min_rise, above=-1e-9)
+        _check_monitor(monitor)
         check_integer("patience", patience, 1)
         check_integer("window", window, 1)
         self.start_epoch = start_epoch
         self.rise = rise
-        self.min_rise = min_rise
+        self.min_rise = _MIN_RISE.get(monitor, _MIN_RISE_IN_NATS) if min_rise is None else min_rise
+        self.monitor = monitor
         self.patience = patience
         self.window = window
         self.stopped_epoch: int | None = None
@@ -59,24 +72,33 @@ class StopTraining(Action):
 
         The history has the probes so far, see `AnomalyFilterCallback`; the newest one last.
         """
-        watched = [entry for entry in history if entry["epoch"] >= self.start_epoch]
+        watched = [
+            (entry["epoch"], value)
+            for entry in history
+            if entry["epoch"] >= self.start_epoch
+            and (value := _value(entry, self.monitor)) is not None
+        ]
         # Means of fewer values would jump more, and a minimum among them be too low.
-        counts = [
-            sum(entry["count"] for entry in watched[end - self.window : end]) / self.window
+        means = [
+            sum(value for _, value in watched[end - self.window : end]) / self.window
             for end in range(self.window, len(watched) + 1)
         ]
-        minima = list(accumulate(counts, min))
+        minima = list(accumulate(means, min))
         risen = [
-            count > self.rise * lowest and count - lowest >= self.min_rise
-            for count, lowest in zip(counts, minima, strict=True)
+            mean > self.rise * lowest and mean - lowest >= self.min_rise
+            for mean, lowest in zip(means, minima, strict=True)
         ]
         if len(risen) < self.patience or not all(risen[-self.patience :]):
             return None
         lowest = minima[-1]
+        told = _TOLD.get(self.monitor, self.monitor.replace("_", " "))
+        digits = 1 if self.monitor in _MIN_RISE else 2
         return (
-            f"the anomaly filters, {counts[-1]:.1f} on average over {self.window} probes, have "
-            f"stayed above {self.rise} times their minimum of {lowest:.1f} since epoch "
-            f"{watched[counts.index(lowest) + self.window - 1]['epoch']} for {self.patience} probes"
+            f"{told}, {means[-1]:.{digits}f} on average over {self.window} probes, "
+            f"{'have' if told.endswith('s') else 'has'} stayed above {self.rise} times "
+            f"{'their' if told.endswith('s') else 'its'} minimum of {lowest:.{digits}f} since "
+            f"epoch "
+            f"{watched[means.index(lowest) + self.window - 1][0]} for {self.patience} probes"
         )
 
     def epoch_to_stop(self, history: Sequence[dict[str, Any]]) -> int | None:
@@ -108,3 +130,28 @@ class StopTraining(Action):
     def events(self, epoch: int) -> list[str]:
         """Return why training was stopped, if it was in this epoch."""
         return [f"stopped: {self.reason}"] if epoch == self.stopped_epoch else []
+
+
+def _check_monitor(monitor: object) -> None:
+    names = ("anomaly_filters", "memorization", "generalization_gap", "memorized_samples")
+    if monitor not in names and not str(monitor).startswith("memorization/"):
+        raise ValueError(
+            f"monitor={monitor!r} is nothing that a probe measures: pass one of "
+            f"{', '.join(names)}, or memorization/<layer>; EarlyStopping watches other metrics"
+        )
+
+
+def _value(entry: Mapping[str, Any], monitor: str) -> float | None:
+    """Return what a probe measured, ``None`` where it did not."""
+    if monitor == "anomaly_filters":
+        return float(entry["count"])
+    if "memorization" not in entry:
+        return None
+    if monitor == "memorized_samples":
+        value = entry[monitor]
+    elif monitor == "memorization":
+        value = [value for name, value in entry[monitor].items() if name != "output"][-1]
+    else:
+        layer = "output" if monitor == "generalization_gap" else monitor.partition("/")[2]
+        value = entry["memorization"].get(layer)
+    return None if value is None or math.isnan(value) else float(value)

@@ -297,7 +297,9 @@ class AnomalyFilterCallback(Callback):
                 pl_module.log(self.prefix + name, value, prog_bar=bar, sync_dist=True, batch_size=1)
         else:
             show_monitors(trainer, self.prefix, self._metrics())
-        self.gallery.end_epoch(trainer, self.report, self.history, self.memorization)
+        measured = bool(self.history) and "memorization" in self.history[-1]
+        memorization = self.memorization if measured else None
+        self.gallery.end_epoch(trainer, self.report, self.history, memorization)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Draw the whole fit."""
@@ -364,12 +366,13 @@ class AnomalyFilterCallback(Callback):
     ) -> None:
         """Try the module on a sample or two, and begin to watch."""
         self.probe_indices, self._dataset_size = samples.indices, samples.dataset_size
+        forward = tried_step(trainer, pl_module, self.probe_step)
         plan = plan_detection(
             pl_module,
             samples.first_samples,
             samples.n_samples,
             layers=self.layers,
-            forward=tried_step(trainer, pl_module, self.probe_step),
+            forward=forward,
             seed=self.seed,
             memory_budget=self.memory_budget,
             in_one_batch=len(samples.batches) == 1,
@@ -377,7 +380,7 @@ class AnomalyFilterCallback(Callback):
         )
         if plan.warning is not None:
             self._failures.warn("memory", plan.warning)
-        self._memorizing.start(trainer, pl_module, self.probe, samples, resumed=resumed)
+        self._memorizing.start(trainer, pl_module, self.probe, samples, forward, resumed=resumed)
         names = ("criteria", "max_clusters", "pca", "votes", "seed")
         self._readouts = Readouts(
             trainer,
@@ -432,6 +435,12 @@ class AnomalyFilterCallback(Callback):
         self.report, self.memorization = report, memorization or self.memorization
         for layer, reason in report.skipped.items():
             self._failures.warn(layer, f"skips the layer {layer}: {reason}")
+        unmeasured = {} if memorization is None else memorization.skipped
+        for layer in unmeasured.keys() - report.skipped.keys():
+            self._failures.warn(
+                f"memorization of {layer}",
+                f"measures no memorization of {layer}: {unmeasured[layer]}",
+            )
         self.record.add(epoch, report, memorization, time.perf_counter() - started)
         if self._fit is None or not self.actions:
             return

@@ -66,12 +66,19 @@ class MemorizationWatch:
         pl_module: LightningModule,
         probe: Any,
         samples: Probe,
+        forward: Forward,
         *,
         resumed: bool,
     ) -> None:
-        """Take the training samples; ``samples`` are those of the count, from ``probe``.
+        """Find the layers, and take the training samples.
 
-        Only a resumed run takes those again whose indices are known.
+        Args:
+            trainer: A Trainer whose training is about to start.
+            pl_module: Its module.
+            probe: What the user asked for as the probe.
+            samples: The samples of the count, taken from it.
+            forward: How a batch goes through the module.
+            resumed: Whether to take the samples again whose indices are known.
         """
         self.stop()
         if not self._enabled:
@@ -94,6 +101,9 @@ class MemorizationWatch:
                 rank_zero_info(f"AnomalyFilterCallback does not measure memorization: {error}")
                 return
             self.indices = self.training.indices
+            self._decoded = find_decoded_layers(
+                pl_module, samples.first_samples, forward=forward, seed=self._seed
+            )
             if held_out is not samples:
                 self._held_out = held_out
                 n_classes = len(class_counts(held_out))
@@ -112,17 +122,10 @@ class MemorizationWatch:
         self.training = self._held_out = None
         self._gathered = []
 
-    def listener(
-        self, pl_module: LightningModule, samples: Probe, forward: Forward
-    ) -> FeatureListener | None:
+    def listener(self) -> FeatureListener | None:
         """Return what follows the pass of the count's samples; ``None`` if nothing has to."""
-        if self.training is None:
-            return None
         self._gathered = []
-        self._decoded = find_decoded_layers(
-            pl_module, samples.first_samples, forward=forward, seed=self._seed
-        )
-        if self._held_out is not None:
+        if self.training is None or self._held_out is not None:
             return None
         return FeatureListener({layer.name for layer in self._decoded}, self._gathered.append)
 

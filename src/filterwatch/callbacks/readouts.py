@@ -79,11 +79,7 @@ class Readouts:
 
     def _take(self, epoch: int, masks: Masks | None, noting: Noting) -> Readout:
         forward = partial(evaluate, self.trainer, self.module, step=self.step)
-        memorizing = self.memorizing
         consequence = "training goes on, and the last values are logged again"
-        listener = memorization = None
-        with self.failures.softly(f"measure memorization in epoch {epoch}", consequence):
-            listener = memorizing.listener(self.module, self.samples, forward)
         with probe_progress(self.trainer) as on_progress:
             report = detect_as_planned(
                 self.module,
@@ -93,10 +89,11 @@ class Readouts:
                 forward=noting(forward),
                 masks=masks,
                 on_progress=on_progress,
-                listener=listener,
+                listener=self.memorizing.listener(),
             )
         if not report.layers:  # a count of 0 would look like the best network there is
             raise RuntimeError(f"no layer can be judged: {report.skipped}")
+        memorization = None
         with self.failures.softly(f"measure memorization in epoch {epoch}", consequence):
-            memorization = memorizing.measure(self.module, forward)
+            memorization = self.memorizing.measure(self.module, forward)
         return Readout(report, memorization)

@@ -24,8 +24,18 @@ from filterwatch.callbacks.probe import (
     first_loader,
     has_indexed_samples,
 )
-from filterwatch.callbacks.probe_samples import choose_like, dataset_labels, sample_pool
-from filterwatch.memorization import FEWEST_IN_HALF, UnmeasurableError, checked_labels
+from filterwatch.callbacks.probe_samples import (
+    choose_like,
+    choose_samples,
+    dataset_labels,
+    sample_pool,
+)
+from filterwatch.memorization import (
+    FEWEST_IN_HALF,
+    UnmeasurableError,
+    checked_labels,
+    class_labels,
+)
 from filterwatch.observing import preserved_random_state, undisturbed
 
 TrainingSource = tuple[Tensor, Tensor] | Dataset[Any] | Iterable[Any] | None
@@ -80,26 +90,30 @@ def take_held_out(
     Raises:
         UnmeasurableError: If there is nothing to be had that labels can be decoded from.
     """
-    labels = labels_of(samples)
-    if labels is None:
+    labels = class_labels(labels_of(samples))
+    if not samples.is_training_data and _covered(labels) >= 0.5:
         checked_labels(labels)
-    elif not samples.is_training_data and _covered(labels) >= 0.5:
         return samples
     with undisturbed(pl_module, seed=seed), evaluation_stage(trainer):
         loader, source = find_source(trainer, None if samples.is_training_data else probe)
-        if not has_indexed_samples(loader):
+        dataset: Any = getattr(loader, "dataset", None)
+        known = dataset_labels(dataset) if has_indexed_samples(loader) else None
+        if known is None or not has_indexed_samples(loader):
+            if samples.is_training_data:
+                raise UnmeasurableError(
+                    f"held-out samples of the {source} cannot be chosen by their labels"
+                )
             checked_labels(labels)
             return samples
-        dataset: Any = loader.dataset
-        known, pool = dataset_labels(dataset), sample_pool(loader)
-        if known is None:
-            checked_labels(labels)
-            return samples
-        size = samples.n_samples
-        wanted = _classes_for(known[list(pool)], size, seed)
-        chosen = choose_like(pool, known, wanted, size, seed)
+        pool, size = sample_pool(loader), samples.n_samples
+        chosen = choose_samples(pool, known, size, seed)
+        if _covered(torch.from_numpy(np.unique(known[chosen], return_inverse=True)[1])) < 0.5:
+            wanted = _classes_for(known[list(pool)], size, seed)
+            chosen = choose_like(pool, known, wanted, size, seed)
         taken = batches_of(Subset(dataset, chosen), loader.collate_fn, _batch_size(samples))
-    return Probe(*taken, len(chosen), source, chosen, len(dataset))
+    held_out = Probe(*taken, len(chosen), source, chosen, len(dataset))
+    checked_labels(labels_of(held_out))
+    return held_out
 
 
 def take_training_probe(
@@ -140,7 +154,7 @@ def take_training_probe(
         if name == "training data":
             loaders = validation_loaders(trainer)
             validation = None if loaders is None else first_loader(loaders)
-            if isinstance(validation, DataLoader):
+            if has_indexed_samples(validation):
                 collate = validation.collate_fn  # training's may mix images
                 dataset = as_evaluated(dataset, validation.dataset)
                 if draws_at_random(dataset, list(pool)[:_READ_TWICE], seed) and not (

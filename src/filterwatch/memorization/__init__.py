@@ -7,6 +7,7 @@ from filterwatch.memorization.evidence import (
     HeldOut,
     UnmeasurableError,
     checked_labels,
+    class_labels,
     log_probabilities,
 )
 from filterwatch.memorization.features import (
@@ -47,6 +48,7 @@ __all__ = [
     "TrainingRecord",
     "UnmeasurableError",
     "checked_labels",
+    "class_labels",
     "features_of",
     "find_decoded_layers",
     "fit_held_out",

@@ -89,17 +89,20 @@ def halve(labels: Tensor, generator: torch.Generator) -> Tensor:
     return halves
 
 
-def evidence_of(log_posterior: Tensor, classes: Tensor, labels: Tensor) -> Tensor:
+def evidence_of(
+    log_posterior: Tensor, classes: Tensor, labels: Tensor, *, floor: float = EVIDENCE_FLOOR
+) -> Tensor:
     """Return the log posterior of each sample's own label, floored; NaN where that is unknown.
 
     Args:
         log_posterior: [N, K], in nats.
         classes: The K labels, ascending.
         labels: [N].
+        floor: The least that counts, in nats.
     """
     place = torch.searchsorted(classes, labels).clamp(max=len(classes) - 1)
     evidence = log_posterior.gather(1, place.unsqueeze(1)).squeeze(1)
-    evidence = evidence.clamp(min=EVIDENCE_FLOOR)  # NaN stays
+    evidence = evidence.clamp(min=floor)  # NaN stays
     return evidence.where(classes[place] == labels, torch.nan)
 
 

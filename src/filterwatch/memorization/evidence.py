@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from filterwatch.memorization.decoder import (
+    EVIDENCE_FLOOR,
     FEWEST_IN_HALF,
     Decoder,
     evidence_of,
@@ -30,7 +31,8 @@ class Heard:
     """What one row says of N samples.
 
     Attributes:
-        evidence: For each sample's own label, in nats, float32 [N]; NaN where it is not measured.
+        evidence: For each sample's own label, in nats, float32 [N], at least -20 of a single layer;
+            NaN where it is not measured.
         answers: The label that it would give each, int64 [N].
         contradicted: Share of its decoders that would not give the sample its label, float32 [N].
             Held-out samples are heard by one decoder and others by both, which know better
@@ -120,7 +122,7 @@ class HeldOut:
         classes = labels[members[0]].unique()
         other = (halves == 0).unsqueeze(1)  # each sample is heard by the half that lacks it
         heard = {
-            name: _heard(torch.where(other, second, first), classes, labels)
+            name: _heard(torch.where(other, second, first), classes, labels, name)
             for name, (first, second) in _posteriors(decoders, features.layers)
         }
         for row in heard.values():
@@ -148,7 +150,7 @@ class HeldOut:
         }
         heard = {}
         for name, (first, second) in _posteriors(self.decoders, layers):
-            one, other = (_heard(each, self.classes, labels) for each in (first, second))
+            one, other = (_heard(each, self.classes, labels, name) for each in (first, second))
             heard[name] = Heard(
                 (one.evidence + other.evidence) / 2,
                 self.classes[(first + second).argmax(1)],
@@ -221,15 +223,17 @@ def _posteriors(
     yield JOINT, (first, second)
 
 
-def _heard(posterior: Tensor, classes: Tensor, labels: Tensor) -> Heard:
-    evidence = evidence_of(posterior, classes, labels).float()
+def _heard(posterior: Tensor, classes: Tensor, labels: Tensor, name: str) -> Heard:
+    # Samples are ranked by what all layers say together: a floor would make the worst ones alike.
+    floor = -torch.inf if name == JOINT else EVIDENCE_FLOOR
+    evidence = evidence_of(posterior, classes, labels, floor=floor).float()
     answers = classes[posterior.argmax(1)]
     return Heard(evidence, answers, (answers != labels).float())
 
 
 def _network(logits: Tensor, labels: Tensor) -> Heard:
     posterior = log_probabilities(logits)
-    return _heard(posterior, torch.arange(posterior.shape[1]), labels)
+    return _heard(posterior, torch.arange(posterior.shape[1]), labels, OUTPUT)
 
 
 def _no_answer(logits: Tensor | None, labels: Tensor) -> str | None:

@@ -30,7 +30,7 @@ class Sample:
         index: Its position in the training samples that were measured.
         label: The label that it was given.
         witness_label: The label that the witness would give it.
-        evidence: The witness's log posterior of the given label, in nats, -20 at the least.
+        evidence: The witness's log posterior of the given label, in nats.
         confidence: The network's probability of the given label; NaN where it gives none.
         prediction: The label that the network gives it; -1 where it gives none.
     """
@@ -65,8 +65,8 @@ class LayerMemorization:
         standard_error: Of ``value``, in nats.
         training_accuracy: Share of the training samples whose label the decoder finds.
         held_out_accuracy: Share of the held-out samples whose label it finds.
-        evidence: Evidence for the label of each training sample, in nats, float32 [N]; NaN for a
-            sample of a class that is not measured.
+        evidence: Evidence for the label of each training sample, in nats, float32 [N]: -20 at the
+            least, but for all hidden layers together; NaN for a sample that is not measured.
     """
 
     kind: str
