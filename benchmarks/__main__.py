@@ -20,13 +20,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import engine, large, setting, stability, training
+from benchmarks import engine, large, memorization, setting, stability, training
 from benchmarks.rows import Row
 
 GROUPS: dict[str, Callable[[setting.Setting], list[Row]]] = {
     "engine": engine.rows,
     "stability": stability.rows,
     "training": training.rows,
+    "memorization": memorization.rows,
     "large": large.rows,
     "cuda": large.cuda_rows,
 }

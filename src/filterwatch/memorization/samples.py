@@ -254,7 +254,7 @@ class SampleRecord:
 
     def scores(self) -> SampleScores:
         """Return the scores of all samples; raises `UnmeasurableError` if none can be measured."""
-        if not self._labels:
+        if not any(map(len, self._labels)):
             raise UnmeasurableError("there are no training samples")
         labels = torch.cat(self._labels)
         rows = {JOINT: Heard.joined(self._witness)}
