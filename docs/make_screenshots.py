@@ -27,7 +27,15 @@ from tensorboard_server import serve_tensorboard  # noqa: E402
 
 IMAGES = ROOT / "docs" / "images"
 LARGEST = 300_000  # bytes of a file
-PICTURES = ("clusters_1", "isolated_samples", "layers", "training")
+# Name of a file, and of the picture in the log.
+PICTURES = {
+    "memorization": "memorization/layers",
+    "memorized_samples": "memorization/samples",
+    **{
+        name: f"anomaly_filters/{name}"
+        for name in ("clusters_1", "isolated_samples", "layers", "training")
+    },
+}
 
 # TensorBoard's elements are nested in shadow trees, which selectors do not enter.
 DEEP = """
@@ -65,8 +73,8 @@ def save_pictures(logs: Path) -> None:
     """Save the newest of each picture as it lies in the log."""
     written = max(logs.rglob("events*"), key=lambda path: path.stat().st_mtime).parent
     events = EventAccumulator(str(written), size_guidance={"images": 0}).Reload()
-    for name in PICTURES:
-        newest = events.Images(f"anomaly_filters/{name}")[-1]
+    for name, tag in PICTURES.items():
+        newest = events.Images(tag)[-1]
         save(Image.open(io.BytesIO(newest.encoded_image_string)), name)
 
 

@@ -62,7 +62,8 @@ def test_fit_validate_and_test_on_the_digits(
     main(["fit", "--config", QUICKSTART, *FAST])
     header, row = capsys.readouterr().out.splitlines()[:2]
     assert header.split()[1:-1] == [
-        *("train_loss", "train_accuracy", "val_loss", "val_accuracy", "anomaly_filters"),
+        *("train_loss", "train_accuracy", "val_loss", "val_accuracy"),
+        *("generalization_gap", "memorized_samples", "anomaly_filters"),
     ]
     assert len(row.split()) == len(header.split())
     assert "-" not in row.split()

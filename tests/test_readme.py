@@ -65,6 +65,9 @@ def test_every_snippet_runs_in_the_order_of_the_page(monkeypatch: pytest.MonkeyP
         "network": model.network,
         "datamodule": TinyData(),
         "images": torch.cat([images for images, _ in loader()]),
+        "labels": torch.cat([labels for _, labels in loader()]),
+        "train_images": torch.cat([images for images, _ in loader(seed=1)]),
+        "train_labels": torch.cat([labels for _, labels in loader(seed=1)]),
         "train_loader": loader(seed=1),
         "val_loader": loader(),
     }
@@ -82,6 +85,17 @@ def test_every_snippet_runs_in_the_order_of_the_page(monkeypatch: pytest.MonkeyP
     module = SimpleNamespace(discriminator=model.network)
     watch = namespace["DiscriminatorWatch"]()
     assert watch.probe_step(module, {"real": namespace["images"]}).shape == (64, 4)
+
+
+def test_the_snippet_about_memorization_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "memorization.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"^```python\n(.*?)^```", page, re.M | re.S)
+    exec(compile(snippet, "memorization.md", "exec"), {})
+    assert "hidden layers" in capsys.readouterr().out
+    assert len((tmp_path / "suspects.csv").read_text().splitlines()) == 121
 
 
 @pytest.mark.parametrize("line", COMMAND_LINES)
@@ -102,7 +116,7 @@ def test_every_command_parses(
             main([command, *arguments, "--print_config"])
         assert end.value.code == 0, capsys.readouterr().err
     elif command in ("analyze", "compare"):
-        assert build_parser(command).parse_args(arguments).images == Path("data/test")
+        assert build_parser(command).parse_args(arguments).images.parent == Path("data")
     else:
         raise AssertionError(f"no test for {line}")
 
@@ -139,5 +153,7 @@ def test_the_table_of_settings_is_the_callbacks_signature() -> None:
 def test_the_table_of_metrics_is_what_is_logged() -> None:
     section = README.split("## What is logged\n")[1].split("\n## ")[0]
     rows = set(re.findall(r"^\| `([\w/<>]+)` \|", section, re.M))
-    metrics = AnomalyFilterCallback().record.metrics(["<layer>"])
-    assert rows == {*metrics, "masked_filters"}
+    record = AnomalyFilterCallback().record
+    metrics = record.metrics(["<layer>"])
+    watched = record.memorization_metrics("memorization", watched=True)
+    assert rows == {*metrics, *watched, "memorization/<layer>", "masked_filters"}
