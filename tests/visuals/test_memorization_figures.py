@@ -74,8 +74,9 @@ def test_marks_are_exactly_where_a_value_exceeds_three_errors() -> None:
 def test_zero_is_white_and_hidden_layers_set_the_scale() -> None:
     figure = memorization_map(HISTORY, {})
     image = figure.axes[0].images[0]
-    assert image.get_clim() == (-0.8, 0.8)  # not the 6.0 of the output
-    zero, warm, cool, output = (image.cmap(image.norm(value)) for value in (0, 0.8, -0.8, 6.0))
+    coolest, warmest = image.get_clim()
+    assert warmest == 0.8  # not the 6.0 of the output
+    zero, warm, cool, output = (image.cmap(image.norm(value)) for value in (0, 0.8, coolest, 6.0))
     assert min(zero) > 0.99
     assert warm == output
     assert warm[0] > warm[2]  # more red than blue
@@ -84,6 +85,21 @@ def test_zero_is_white_and_hidden_layers_set_the_scale() -> None:
     assert "The output exceeds the scale" in text
     assert "+6.00" in text
     assert "exceeds" not in written(memorization_map(HISTORY[:1], {}))
+
+
+def test_where_wrong_labels_take_all_layers_below_zero_red_is_the_output_s() -> None:
+    wrong = [
+        {
+            "epoch": 0,
+            "memorization": {"conv": -4.0, "dense": -2.0, OUTPUT: 1.0},
+            "memorization_errors": {"conv": 0.1, "dense": 0.1, OUTPUT: 0.1},
+        }
+    ]
+    figure = memorization_map(wrong, {})
+    image = figure.axes[0].images[0]
+    assert image.get_clim() == (-4.0, 1.0)
+    assert image.cmap(image.norm(1.0)) == image.cmap(1.0)
+    assert "exceeds" not in written(figure)
 
 
 def test_what_chance_may_do_stays_pale() -> None:

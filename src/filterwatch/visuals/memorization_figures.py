@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
 from matplotlib.figure import Figure
 
 from filterwatch.memorization import OUTPUT, MemorizationReport, Sample
@@ -52,15 +52,16 @@ def memorization_map(
 ) -> Figure:
     """Draw a callback's history: the memorization of each layer (down) in each epoch (across).
 
-    Hidden layers set the scale, so that an output that has memorized far more leaves them their
-    colors. Dots mark what lies beyond three standard errors, a line the lowest validation loss.
+    Hidden layers set the scale, of blue and of red apart, so that an output that has memorized far
+    more leaves them their colors. Dots mark what lies beyond three standard errors, a line the
+    lowest validation loss.
 
     Raises:
         ValueError: If the history has no memorization.
     """
     layers, values, errors = memorization_table(history)
-    limit = color_limit(layers, values, errors)
-    beyond = bool(np.nanmax(np.abs(values)) > limit)
+    coolest, warmest = color_limits(layers, values, errors)
+    beyond = bool(np.nanmin(values) < coolest or np.nanmax(values) > warmest)
     with drawing():
         figure, image = draw_layer_map(
             [_OUTPUT_TITLE if layer == OUTPUT else layer for layer in layers],
@@ -69,8 +70,7 @@ def memorization_map(
             top=1.1,
             right=1.5,
             cmap=_COLORS,
-            vmin=-limit,
-            vmax=limit,
+            norm=TwoSlopeNorm(0, coolest, warmest),
         )
         lines = [_MEANING, f"●  more than three standard errors from 0.{_blank_note(values)}"]
         if beyond:
@@ -111,21 +111,30 @@ def memorization_table(
     return layers, values, errors
 
 
-def color_limit(
+def color_limits(
     layers: Sequence[str], values: np.ndarray[Any, Any], errors: np.ndarray[Any, Any]
-) -> float:
-    """Return the value of the strongest color: the largest of a hidden layer.
+) -> tuple[float, float]:
+    """Return the values of the strongest blue, below zero, and of the strongest red.
 
-    It is six standard errors at the least, so that what chance may do stays pale.
+    Either is the furthest of a hidden layer, where one goes beyond three standard errors, else of
+    the output: wrong labels may take all hidden layers below zero, and red is then the output's
+    alone. Both are six standard errors at the least, so that what chance may do stays pale.
 
     Args:
         layers: Names of the rows.
         values: What they hold, [layers, epochs]; NaN where it is not known.
         errors: Their standard errors.
     """
-    hidden = [row for row, layer in enumerate(layers) if layer != OUTPUT] or [0]
-    usual = 6 * float(np.nanmedian(errors[hidden]))
-    return max(float(np.nanmax(np.abs(values[hidden]))), usual, 1e-6)
+    hidden = np.array([layer != OUTPUT for layer in layers])
+    hidden |= not hidden.any()
+    usual = max(6 * float(np.nanmedian(errors[hidden])), 1e-6)
+
+    def furthest(sign: int) -> float:
+        beyond = sign * values > 3 * errors
+        rows = hidden if bool(beyond[hidden].any()) else ~hidden
+        return max(float(np.max(np.where(beyond, sign * values, 0.0)[rows], initial=0.0)), usual)
+
+    return -furthest(-1), furthest(1)
 
 
 def memorization_figure(report: MemorizationReport) -> Figure:

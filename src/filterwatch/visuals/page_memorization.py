@@ -12,7 +12,7 @@ import torch
 
 from filterwatch.memorization import MemorizationReport
 from filterwatch.visuals.history_figures import Curve, lowest_validation_loss
-from filterwatch.visuals.memorization_figures import color_limit, memorization_table
+from filterwatch.visuals.memorization_figures import color_limits, memorization_table
 from filterwatch.visuals.sprite_sheet import PageImages, sprite_sheet
 
 # Memorized samples that a page holds at most: nobody looks at more, and each takes its bytes.
@@ -108,7 +108,7 @@ def _epochs(memorization: PageMemorization) -> dict[str, Any] | None:
         "epochs": [entry["epoch"] for entry in measured],
         "values": _plain(values),
         "errors": _plain(errors),
-        "limit": color_limit(layers, values, errors),
+        "limits": color_limits(layers, values, errors),
         "lowest_loss": lowest_validation_loss(memorization.loss_curves),
     }
 

@@ -54,13 +54,14 @@ function memorizedCard(sheet, { sample, place }) {
   }, picture(96), ...lines());
 }
 
-// A value's color: white at zero, of full strength at the limit.
-function tint(cell, value, limit) {
+// A value's color: white at zero, of full strength at the limit below or above it.
+function tint(cell, value, [coolest, warmest]) {
+  const limit = value < 0 ? -coolest : warmest;
   cell.style.setProperty('--strength', `${Math.min(100, (100 * Math.abs(value)) / limit).toFixed(1)}%`);
   cell.classList.add(value < 0 ? 'cool' : 'warm');
 }
 
-function drawEpochs({ layers, epochs, values, errors, limit, lowest_loss: lowest }) {
+function drawEpochs({ layers, epochs, values, errors, limits, lowest_loss: lowest }) {
   // Through the epoch of the lowest validation loss, or ahead of the next that is shown.
   const marked = lowest === null || lowest < epochs[0] ? -1 : epochs.findIndex((epoch) => epoch >= lowest);
   const line = marked < 0 ? '' : epochs[marked] === lowest ? 'lowest' : 'lowest ahead';
@@ -70,7 +71,7 @@ function drawEpochs({ layers, epochs, values, errors, limit, lowest_loss: lowest
     const text = value === null ? 'not measured' : plusMinus(value, error);
     const marks = Math.abs(value) > 3 * error;
     const cell = element('td', { class: `cell ${at === marked ? line : ''}`, title: `${layers[row]}, epoch ${epoch}: ${text}` }, value !== null && marks ? '•' : '');
-    if (value !== null) tint(cell, value, limit);
+    if (value !== null) tint(cell, value, limits);
     return cell;
   });
   const isOutput = (row) => layers[row] === 'output';
@@ -79,8 +80,8 @@ function drawEpochs({ layers, epochs, values, errors, limit, lowest_loss: lowest
     element('tbody', { class: 'map' }, ...layers.map((name, row) => element('tr', { 'data-layer': name, class: isOutput(row) ? 'apart' : null }, element('th', { scope: 'row' }, isOutput(row) ? ROW_NAMES.output : name), ...cells(row), element('td', { class: 'number' }, signed(values[row].at(-1)))))),
     element('tfoot', {}, element('tr', {}, element('th', { scope: 'col' }, 'epoch'), ...epochs.map((epoch, at) => element('td', {}, at % every === 0 ? epoch : '')), element('td', { class: 'number' }, `epoch ${epochs.at(-1)}`))),
   );
-  const exceeds = values.some((row) => row.some((value) => Math.abs(value) > limit));
-  byId('memorization-caption').textContent = `Layers down, epochs across; •: more than three standard errors from 0. Full color is ${limit.toFixed(2)} nats${exceeds ? ', which the output exceeds' : ''}.${marked < 0 ? '' : ` The line: lowest validation loss, epoch ${lowest}.`}`;
+  const exceeds = values.some((row) => row.some((value) => value !== null && (value < limits[0] || value > limits[1])));
+  byId('memorization-caption').textContent = `Layers down, epochs across; •: more than three standard errors from 0. Full blue is ${limits[0].toFixed(2)} nats, full red +${limits[1].toFixed(2)}${exceeds ? ', which the output exceeds' : ''}.${marked < 0 ? '' : ` The line: lowest validation loss, epoch ${lowest}.`}`;
 }
 
 function drawBars(rows) {
