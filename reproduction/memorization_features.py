@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from filterwatch.datamodules import ImageDataset
+from filterwatch.datamodules import ImageDataModule, ImageDataset
 from filterwatch.memorization import (
     BatchFeatures,
     DecodedLayer,
@@ -21,9 +23,14 @@ from filterwatch.memorization import (
 )
 from filterwatch.observing import observe
 from reproduction.cell_training import read_batch, unaugmented
+from reproduction.kept_probes import code_version
+from reproduction.result_files import plain
+from reproduction.run_folder import write_json
 from reproduction.trained_cells import TrainedCell
 
 BATCH_SIZE = 250
+# What is measured depends on the code in these; see `kept`.
+_ENGINE = ("memorization", "observing")
 
 
 @dataclass(frozen=True)
@@ -41,25 +48,37 @@ class Features:
     held_out: BatchFeatures
 
     @classmethod
-    def of(
-        cls, trained: TrainedCell, epoch: int, *, n_training: int, n_held_out: int
-    ) -> Features:
+    def of(cls, trained: TrainedCell, epoch: int, *, n_training: int, n_held_out: int) -> Features:
         """Run the first images of both sets, or all where there are fewer, through a network."""
-        network = trained.network(epoch)
-        train = unaugmented(trained.datamodule.train_dataset)
-        pool = trained.datamodule.probe_dataset
+        return cls.of_network(
+            trained.network(epoch),
+            trained.datamodule,
+            n_training=n_training,
+            n_held_out=n_held_out,
+        )
+
+    @classmethod
+    def of_network(
+        cls,
+        network: nn.Module,
+        datamodule: ImageDataModule,
+        *,
+        n_training: int,
+        n_held_out: int,
+    ) -> Features:
+        """Run the first training and held-out images through a network in evaluation mode."""
+        pool = datamodule.probe_dataset
+        train = first(unaugmented(datamodule.train_dataset), n_training)
         layers = find_decoded_layers(network, read_batch(pool, torch.arange(2)))
         return cls(
             layers,
-            follow(network, layers, first(train, n_training)),
+            follow(network, layers, train),
             follow(network, layers, first(pool, n_held_out)),
         )
 
-    def measure(self, training: Tensor | slice, held_out: Tensor | slice) -> MemorizationReport:
-        """Measure memorization of some training images against some held-out ones."""
-        return measured(
-            self.layers, chosen(self.training, training), chosen(self.held_out, held_out)
-        )
+    def report(self, n_judges: int | None = None) -> MemorizationReport:
+        """Measure all training images against the first held-out ones; ``None`` takes all."""
+        return measured(self.layers, self.training, chosen(self.held_out, slice(n_judges)))
 
 
 def first(dataset: ImageDataset, n_images: int) -> ImageDataset:
@@ -100,3 +119,18 @@ def measured(
     record = TrainingRecord(HeldOut.fit(layers, held_out, seed=seed))
     record.add(training)
     return record.report()
+
+
+def kept(trained: TrainedCell, name: str, compute: Callable[[], Any]) -> Any:
+    """Return what was computed of a run before, from disk, unless the package has changed since.
+
+    Args:
+        trained: The run, in whose folder it is kept.
+        name: Of what is computed; with whatever decides it, but for the run and the package.
+        compute: Returns it, as what JSON can hold.
+    """
+    version = code_version(folders=_ENGINE)
+    path = trained.folder.path / "memorization" / version / f"{name}.json"
+    if not path.exists():
+        write_json(path, plain(compute()))
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -34,12 +35,7 @@ def retraining(trained: TrainedCell) -> dict[str, Any]:
     found: dict[str, Any] = {"seed": trained.cell.seed, "n": n, "epochs": EPOCHS}
     found["nothing"] = _accuracies(trained, trained.folder, _best(trained.folder))
     for name, scores in _ways(trained, wrong).items():
-        run = partial_run(
-            trained,
-            f"without-{name}",
-            lambda scores=scores: scores().argsort(descending=True, stable=True)[:n].tolist(),
-            EPOCHS,
-        )
+        run = partial_run(trained, f"without-{name}", partial(_first, scores, n), EPOCHS)
         if run is not None:
             found[name] = {
                 "precision": float(wrong[run.left_out].float().mean()) if n else None,
@@ -48,14 +44,18 @@ def retraining(trained: TrainedCell) -> dict[str, Any]:
     return found
 
 
+def _first(scores: Callable[[], Tensor], n: int) -> list[int]:
+    order = scores().argsort(descending=True, stable=True)
+    first: list[int] = order[:n].tolist()
+    return first
+
+
 def _ways(trained: TrainedCell, wrong: Tensor) -> dict[str, Callable[[], Tensor]]:
     """Return the ways to choose images; each gives every one a number, the highest go first."""
 
     def witness() -> Tensor:
-        features = Features.of(
-            trained, trained.last, n_training=len(wrong), n_held_out=N_HELD_OUT
-        )
-        return -features.measure(slice(None), slice(None)).layers[JOINT].evidence
+        features = Features.of(trained, trained.last, n_training=len(wrong), n_held_out=N_HELD_OUT)
+        return -features.report().layers[JOINT].evidence
 
     def by_chance() -> Tensor:
         generator = torch.Generator().manual_seed(trained.cell.seed)
