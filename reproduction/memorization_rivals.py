@@ -6,7 +6,9 @@ learning (Northcutt et al. 2021) by cleanlab.
 
 from __future__ import annotations
 
+import sys
 from functools import partial
+from importlib.util import find_spec
 
 import torch
 import torch.nn.functional as F
@@ -69,13 +71,16 @@ def confident_learning(trained: TrainedCell) -> Tensor | None:
     validation loss says what the probabilities of that part are.
 
     Returns:
-        ``None`` where the networks are not trained, and none is to be.
+        ``None`` without cleanlab, or where the networks are not trained and none is to be.
     """
+    if find_spec("cleanlab") is None:
+        print("no cleanlab: pip install 'filterwatch[rivals]'", file=sys.stderr)
+        return None
     labels = trained.datamodule.train_dataset.labels
     probabilities = _out_of_sample(trained)
     if probabilities is None:
         return None
-    from cleanlab.rank import get_label_quality_scores  # wanted by this function alone
+    from cleanlab.rank import get_label_quality_scores  # an extra, for this function alone
 
     quality = get_label_quality_scores(labels.numpy(), probabilities.double().numpy())
     return 1 - torch.from_numpy(quality).float()
