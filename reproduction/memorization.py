@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
+from zlib import crc32
 
 from reproduction.cells import REGIMES, Cell
 from reproduction.lead_time import Run
@@ -36,10 +37,8 @@ REGIMES_OF_ALL = ("overfit", "regularised", "shuffled", "wrong20")
 MOST_EPOCHS = {"narrow_resnet18": 10}
 # Networks of the package that are looked at before training alone.
 UNTRAINED_NETWORKS = ("alexnet", "resnet18")
-N_TRAINING = 10000
-N_HELD_OUT = 6000
-# Of these, the first ones judge; the others are for the null alone.
-N_JUDGES = 4000
+N_TRAINING = 2000  # all, where labels are wrong
+N_HELD_OUT = 4000
 DRAWS = 4
 UNTRAINED_DRAWS = 12
 
@@ -96,19 +95,17 @@ def _measure(trained: TrainedCell, draws: dict[tuple[str, str], Draws]) -> Body:
             ("untrained", untrained_draws),
         ):
             draws.setdefault((cell.model, state), []).extend(
-                features.kept(draw.__name__, partial(draw, n_draws=UNTRAINED_DRAWS))
+                features.kept_draws(draw, UNTRAINED_DRAWS)
             )
     for state, epoch in (("best", trained.well_trained), ("last", trained.last)):
         features = _Features(trained, epoch)
         draws.setdefault((cell.model, f"{state} epoch, held-out images alone"), []).extend(
-            features.kept("held_out_draws", partial(held_out_draws, n_draws=DRAWS))
+            features.kept_draws(held_out_draws, DRAWS)
         )
         body[state] = {"epoch": epoch, **features.kept("values", _values)}
         if REGIMES[cell.regime].wrong_labels:
             body[state]["which"] = _which(trained, epoch, features)
-    body["where"] = features.kept(
-        "layers", lambda last: layers_set_back(trained, last.report(N_JUDGES))
-    )
+    body["where"] = features.kept("layers", lambda last: layers_set_back(trained, last.report()))
     return body
 
 
@@ -124,20 +121,35 @@ class _Features:
         """Return what is measured of them, from disk where it was measured before."""
         return kept(self._trained, f"{name}-{self._epoch}", lambda: measure(self._get()))
 
+    def kept_draws(self, draw: Callable[[Features, int, int], Draws], n_draws: int) -> Draws:
+        """Return draws of the null, which differ from those of every other run and epoch."""
+        first_seed = crc32(f"{self._trained.cell.name} {self._epoch}".encode())
+        draws: Draws = self.kept(
+            f"{draw.__name__}-{n_draws}", lambda features: draw(features, n_draws, first_seed)
+        )
+        return draws
+
     def _get(self) -> Features:
         if self._made is None:
+            wrong = REGIMES[self._trained.cell.regime].wrong_labels > 0
             self._made = Features.of(
-                self._trained, self._epoch, n_training=N_TRAINING, n_held_out=N_HELD_OUT
+                self._trained,
+                self._epoch,
+                n_training=len(self._trained.datamodule.train_dataset) if wrong else N_TRAINING,
+                n_held_out=N_HELD_OUT,
             )
         return self._made
 
 
 def _values(features: Features) -> Body:
-    report = features.report(N_JUDGES)
+    report = features.report()
     return {
         "deepest": list(report.hidden)[-1],
         "rows": {name: [row.value, row.standard_error] for name, row in report.layers.items()},
-        "memorized_samples": [report.memorized_samples, report.memorized_error],
+        "memorized_share": [
+            value / len(report.labels)
+            for value in (report.memorized_samples, report.memorized_error)
+        ],
     }
 
 

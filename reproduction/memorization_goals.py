@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from statistics import fmean, median
 from typing import Any, NamedTuple
 
 from reproduction.cells import MODEL_TITLES
 from reproduction.markdown import each, mean_spread, number
+from reproduction.rank_correlations import spearman
 
 Result = dict[str, Any]
 
@@ -82,6 +84,17 @@ def auroc(result: Result, regime: str, state: str, score: str) -> list[float]:
     return [entry[score]["auroc"] for entry in scores if score in entry]
 
 
+def rank_correlation_of_added(where: Result) -> float:
+    """Return Spearman's rank correlation over rows: memorization added, and accuracy gained.
+
+    Added is what a row has memorized beyond the row before it.
+    """
+    rows = list(where["rows"].values())
+    values = [0.0, *(row["memorization"] for row in rows)]
+    added = [later - earlier for earlier, later in pairwise(values)]
+    return spearman(added, [row["accuracy_gain"] for row in rows])
+
+
 def models_of(result: Result) -> list[str]:
     """Return the networks that there are runs of, in the order of the runs."""
     return list(dict.fromkeys(run["model"] for run in result["runs"]))
@@ -127,8 +140,13 @@ def _whether(result: Result) -> Iterator[Goal]:
 
 
 def _where(result: Result) -> Iterator[Goal]:
+    # Where labels are shuffled, there is no accuracy to come back.
     for model in models_of(result):
-        runs = [run["where"] for run in result["runs"] if run["model"] == model and run["where"]]
+        runs = [
+            run["where"]
+            for run in result["runs"]
+            if run["model"] == model and run["where"] and run["regime"] != "shuffled"
+        ]
         first = [run["most_gained"] == run["most_memorized"] for run in runs]
         correlations = [run["spearman"] for run in runs if run["spearman"] is not None]
         yield Goal(

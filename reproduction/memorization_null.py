@@ -24,17 +24,18 @@ N_IMAGES = 2000
 Draws = list[list[float]]
 
 
-def held_out_draws(features: Features, n_draws: int) -> Draws:
+def held_out_draws(features: Features, n_draws: int, first_seed: int) -> Draws:
     """Draw two sets of held-out images, and measure one of them against the other.
 
     Args:
         features: Of a network, trained or not.
         n_draws: How often.
+        first_seed: Seed of the first draw; another one a network, as many share their images.
     """
     labels = features.held_out.labels
     assert labels is not None
     draws = []
-    for seed in range(n_draws):
+    for seed in range(first_seed, first_seed + n_draws):
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed))
         size = min(N_SAMPLES, len(order) // 2)
         here, there = (
@@ -44,15 +45,16 @@ def held_out_draws(features: Features, n_draws: int) -> Draws:
     return draws
 
 
-def untrained_draws(features: Features, n_draws: int) -> Draws:
+def untrained_draws(features: Features, n_draws: int, first_seed: int) -> Draws:
     """Draw training and held-out images, and measure the former against the latter.
 
     Args:
         features: Of an untrained network.
         n_draws: How often.
+        first_seed: Seed of the first draw.
     """
     draws = []
-    for seed in range(n_draws):
+    for seed in range(first_seed, first_seed + n_draws):
         generator = torch.Generator().manual_seed(seed)
         here, there = (
             chosen(part, torch.randperm(_length(part), generator=generator)[:N_SAMPLES])
@@ -74,7 +76,7 @@ def untrained_network_draws(trained: TrainedCell, name: str, n_draws: int) -> Dr
     features = Features.of_network(
         network.eval(), datamodule, n_training=N_IMAGES, n_held_out=N_IMAGES
     )
-    return untrained_draws(features, n_draws)
+    return untrained_draws(features, n_draws, first_seed=0)
 
 
 def summarized(draws: Mapping[tuple[str, str], Draws]) -> list[dict[str, Any]]:

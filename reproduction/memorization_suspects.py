@@ -13,7 +13,7 @@ from torch import Tensor
 from filterwatch.datamodules import Stream, seeded_generator
 from filterwatch.memorization import JOINT, BatchFeatures
 from reproduction.cells import REGIMES
-from reproduction.memorization_features import Features, chosen, measured
+from reproduction.memorization_features import Features, measured
 from reproduction.memorization_rivals import (
     area_under_margin,
     neighbors_disagree,
@@ -33,7 +33,6 @@ SCORES = {
     "neighbors": "nearest neighbors, last hidden layer",
     "cleanlab": "cleanlab, out-of-sample probabilities",
 }
-N_HELD_OUT = 4000
 N_DEFAULT = 1000
 N_FIRST = 100
 
@@ -54,7 +53,7 @@ def find_wrong_labels(trained: TrainedCell, epoch: int, features: Features) -> d
     training = features.training
     labels = training.labels
     assert labels is not None
-    report = features.report(N_HELD_OUT)
+    report = features.report()
     noisy = measured(features.layers, training, _noisy(trained, features))
     hidden = {name: -layer.evidence for name, layer in report.hidden.items()}
     best = max(hidden, key=lambda name: _auroc(wrong, hidden[name]))
@@ -100,7 +99,7 @@ def _auroc(wrong: Tensor, score: Tensor) -> float:
 
 def _noisy(trained: TrainedCell, features: Features) -> BatchFeatures:
     """Return held-out samples of whose labels as many are wrong, by chance, as in training."""
-    held_out = chosen(features.held_out, slice(0, N_HELD_OUT))
+    held_out = features.held_out
     assert held_out.labels is not None
     generator = seeded_generator(trained.cell.seed, Stream.LABEL_NOISE)
     n_classes = trained.datamodule.num_classes

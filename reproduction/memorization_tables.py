@@ -6,7 +6,14 @@ from typing import Any
 
 from reproduction.cells import MODEL_TITLES
 from reproduction.markdown import each, mean_spread, number, table
-from reproduction.memorization_goals import goals, models_of, ratios, runs_of, value_of
+from reproduction.memorization_goals import (
+    goals,
+    models_of,
+    rank_correlation_of_added,
+    ratios,
+    runs_of,
+    value_of,
+)
 from reproduction.memorization_retraining import EPOCHS
 from reproduction.memorization_suspects import SCORES
 
@@ -93,12 +100,12 @@ def _whether(result: Result) -> str:
                     mean_spread([value_of(run, state, which)[0] for run in runs.values()])
                     for which in ("generalization_gap", "memorization")
                 ]
-                samples = [run[state]["memorized_samples"][0] for run in runs.values()]
-                row.append(mean_spread(samples, 0))
+                shares = [run[state]["memorized_share"][0] for run in runs.values()]
+                row.append(mean_spread(shares, 1, 100))
             rows.append(row)
     head = ["Run", "Seeds"]
     for state in ("best epoch", "last epoch"):
-        head += [f"{state}: gap", "memorization", "memorized samples"]
+        head += [f"{state}: gap", "memorization", "memorized samples, %"]
     compared = [
         [
             f"{MODEL_TITLES[model]}, `{which}`",
@@ -109,7 +116,8 @@ def _whether(result: Result) -> str:
         if (found := ratios(result, model, which))
     ]
     note = (
-        "Nats; all training images against 4,000 held-out ones. Gap: at the output; memorization: "
+        "Nats; training images (2,000, and all 10,000 where labels are wrong) against 4,000 "
+        "held-out ones. Gap: at the output; memorization: "
         "in the deepest hidden layer. Below 0 a layer contradicts training labels that are wrong. "
         "Best epoch: of the lowest validation loss."
     )
@@ -146,6 +154,7 @@ def _where(result: Result) -> str:
                     each(runs),
                     mean_spread([run["spearman"] for run in found]),
                     mean_spread([run["spearman_loss"] for run in found]),
+                    mean_spread([rank_correlation_of_added(run) for run in found]),
                     f"{first} of {len(found)}",
                     ", ".join(dict.fromkeys(run["most_memorized"] for run in found)),
                     ", ".join(_gain(run) for run in found),
@@ -157,6 +166,7 @@ def _where(result: Result) -> str:
         "Seeds",
         "Rank correlation, accuracy",
         "the same, loss",
+        "memorization added, accuracy",
         "Most memorized gains most",
         "Most memorized",
         "Gains most, points",
@@ -167,7 +177,7 @@ def _where(result: Result) -> str:
         "lowest validation loss, and those of a batch normalization right behind it; an activation "
         "speaks for the layer before it, the output for the last layer. 2,000 validation images. "
         "Correlation: over the rows of a run, memorization against the validation accuracy (less "
-        "loss) gained."
+        "loss) gained; added: memorization beyond that of the row before."
     )
     return f"{note}\n\n{table(head, rows)}"
 
