@@ -89,7 +89,10 @@ def summarized(draws: Mapping[tuple[str, str], Draws]) -> list[dict[str, Any]]:
         ``draws``, ``ratios`` (how many), their ``mean`` and ``std``, and ``beyond_three``, the
         share of ratios beyond three.
     """
-    groups = [*draws.items(), (("all", "all"), [draw for each in draws.values() for draw in each])]
+    groups = [
+        *draws.items(),
+        (("all", "everything"), [draw for each in draws.values() for draw in each]),
+    ]
     rows = []
     for (model, state), those in groups:
         ratios = [ratio for draw in those for ratio in draw]

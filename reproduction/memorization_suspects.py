@@ -23,15 +23,15 @@ from reproduction.trained_cells import TrainedCell
 
 # Names of the scores, and what tables call them.
 SCORES = {
-    "witness": "witness, 4,000 held-out images",
-    "witness_default": "witness, 1,000 held-out images (the callback's default)",
-    "witness_noisy": "witness, 4,000 held-out images, as many of their labels wrong by chance",
-    "deepest": "deepest hidden layer alone",
-    "best_layer": "best hidden layer alone, known afterwards",
-    "loss": "the network's loss",
-    "aum": "mean margin over the epochs (AUM)",
-    "neighbors": "nearest neighbors, last hidden layer",
-    "cleanlab": "cleanlab, out-of-sample probabilities",
+    "witness": "witness",
+    "witness_default": "witness, 1,000",
+    "witness_noisy": "witness, noisy",
+    "deepest": "deepest layer",
+    "best_layer": "best layer",
+    "loss": "network's loss",
+    "aum": "AUM",
+    "neighbors": "neighbors",
+    "cleanlab": "cleanlab",
 }
 N_DEFAULT = 1000
 N_FIRST = 100

@@ -91,7 +91,7 @@ def test_the_null_draws_from_untrained_and_trained_networks(result):
     assert states["simple_cnn", "untrained"]["ratios"] == 3 * len(SEEDS) * 6
     assert states["simple_cnn", "last epoch, held-out images alone"]["draws"] == 2 * 6
     assert states["resnet18", "untrained"]["draws"] == 3
-    every = states["all", "all"]
+    every = states["all", "everything"]
     assert every["draws"] == sum(row["draws"] for row in result["null"][:-1])
     assert every["beyond_three"] < 0.05
 
