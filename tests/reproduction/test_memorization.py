@@ -29,6 +29,7 @@ def command(image_folder, tmp_path_factory):
     patch.setattr(memorization, "DRAWS", 2)
     patch.setattr(memorization, "UNTRAINED_DRAWS", 3)
     patch.setattr(memorization_retraining, "EPOCHS", 2)
+    patch.setattr(memorization_rivals, "FOLDS", 2)
     patch.setattr(memorization_rivals, "FOLD_EPOCHS", 2)
 
     def run(*more):
