@@ -162,23 +162,29 @@ def _in_time(result: Result) -> Iterator[Goal]:
         if found is None:
             continue
         stopping = found["rules"]["early_stopping"]
-        ahead = {
-            name: rule["median_lead_time"]
-            for name, rule in found["rules"].items()
-            if name != "early_stopping"
-            and rule["median_lead_time"] is not None
-            and rule["false_alarm_rate"] <= stopping["false_alarm_rate"]
-            and rule["found"] >= stopping["found"]
-        }
-        first = max(ahead, key=lambda name: ahead[name], default=None)
-        usual = stopping["median_lead_time"]
-        yield Goal(
-            "4. In time: some rule warns earlier than EarlyStopping, with no more false alarms and "
-            f"no run missed, {MODEL_TITLES[model]}",
-            f"best: {first or 'none'}, {number(ahead.get(first or ''), 1)} epochs; EarlyStopping "
-            f"{number(usual, 1)} (lead over the lowest validation loss)",
-            _outcome([first is not None and (usual is None or ahead[first] > usual)]),
-        )
+        for kind, title in (
+            ("significant", "beyond three standard errors"),
+            ("level", "above a level set on other seeds"),
+        ):
+            rule = found["rules"][f"memorization:{kind}"]
+            yield Goal(
+                f"4. In time: `memorization` {title} warns earlier than EarlyStopping, with no "
+                f"more false alarms and no run missed, {MODEL_TITLES[model]}",
+                f"{_alarm(rule)}; EarlyStopping {_alarm(stopping)}",
+                _outcome([_is_ahead(rule, stopping)]),
+            )
+
+
+def _is_ahead(rule: Result, stopping: Result) -> bool:
+    lead, usual = rule["median_lead_time"], stopping["median_lead_time"]
+    earlier = lead is not None and (usual is None or lead > usual)
+    as_safe = rule["false_alarm_rate"] <= stopping["false_alarm_rate"]
+    return bool(earlier and as_safe and rule["found"] >= stopping["found"])
+
+
+def _alarm(rule: Result) -> str:
+    leads = ", ".join(f"{lead:+d}" for lead in rule["lead_times"]) or "none"
+    return f"{leads} epochs, false alarms {number(rule['false_alarm_rate'])}"
 
 
 def _which(result: Result) -> Iterator[Goal]:

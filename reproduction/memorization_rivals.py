@@ -67,7 +67,7 @@ def neighbors_disagree(features: Tensor, labels: Tensor, *, n_neighbors: int = N
 def confident_learning(trained: TrainedCell) -> Tensor | None:
     """Return 1 less cleanlab's label quality [N], by probabilities of networks that lack the image.
 
-    A network is trained without each of `FOLDS` parts of the images in turn; its epoch of the lowest
+    A network is trained without each of `FOLDS` parts of the images; its epoch of the lowest
     validation loss says what the probabilities of that part are.
 
     Returns:
