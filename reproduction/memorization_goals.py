@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
-from statistics import fmean, median
+from statistics import median
 from typing import Any, NamedTuple
 
 from reproduction.cells import MODEL_TITLES
@@ -23,7 +23,8 @@ class Goal(NamedTuple):
     Attributes:
         text: What, with its number where it has one.
         found: What was measured, with its spread.
-        outcome: ``"missed"``, ``"met in part"``, ``"met"`` or ``"no data"``.
+        outcome: ``"missed"``, ``"met in part"`` (in half of the cases, or more), ``"met"`` or
+            ``"no data"``.
     """
 
     text: str
@@ -104,7 +105,9 @@ def _outcome(met: Iterable[bool]) -> str:
     found = list(met)
     if not found:
         return "no data"
-    return "met" if all(found) else "met in part" if any(found) else "missed"
+    if all(found):
+        return "met"
+    return "met in part" if 2 * sum(found) >= len(found) else "missed"
 
 
 def _null(result: Result) -> Iterator[Goal]:
@@ -199,14 +202,20 @@ def _which(result: Result) -> Iterator[Goal]:
         f"{found} against {mean_spread(loss, 3)}",
         _outcome(ours - theirs >= 0.1 for ours, theirs in zip(witness, loss, strict=True)),
     )
-    rivals = {name: values for name in RIVALS if (values := auroc(result, *at, name))}
-    if witness and rivals:
-        best = max(rivals, key=lambda name: fmean(rivals[name]))
-        yield Goal(
-            f"{what}: within 0.02 of the best rival",
-            f"{found} against {mean_spread(rivals[best], 3)} ({best})",
-            _outcome([fmean(witness) >= fmean(rivals[best]) - 0.02]),
-        )
+    scores = [
+        run["last"]["which"]["scores"] for run in runs_of(result, "simple_cnn", "wrong20").values()
+    ]
+    pairs = []
+    for entry in scores:
+        areas = {name: entry[name]["auroc"] for name in RIVALS if name in entry}
+        best = max(areas, key=lambda name: areas[name])
+        pairs.append((entry["witness"]["auroc"], areas[best], best))
+    yield Goal(
+        f"{what}: within 0.02 of the best rival of the same run",
+        ", ".join(f"{ours:.3f} against {theirs:.3f} ({name})" for ours, theirs, name in pairs)
+        or "–",
+        _outcome(ours >= theirs - 0.02 for ours, theirs, _ in pairs),
+    )
 
 
 def _acting(result: Result) -> Iterator[Goal]:

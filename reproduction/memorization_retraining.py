@@ -12,7 +12,7 @@ from torch import Tensor
 from filterwatch.memorization import JOINT
 from reproduction.cell_training import evaluate
 from reproduction.kept_probes import load_network
-from reproduction.memorization_features import Features
+from reproduction.memorization_features import Features, kept
 from reproduction.memorization_partial_runs import partial_run
 from reproduction.memorization_rivals import area_under_margin
 from reproduction.run_folder import RunFolder
@@ -75,6 +75,15 @@ def _best(folder: RunFolder) -> int:
 
 
 def _accuracies(trained: TrainedCell, folder: RunFolder, best: int) -> dict[str, Any]:
+    found: dict[str, Any] = kept(
+        trained,
+        f"accuracies-{EPOCHS}-{folder.path.name}",
+        partial(_measured_accuracies, trained, folder, best),
+    )
+    return found
+
+
+def _measured_accuracies(trained: TrainedCell, folder: RunFolder, best: int) -> dict[str, float]:
     datamodule = trained.datamodule
     datamodule.setup("test")
     last = min(EPOCHS, len(folder.curves())) - 1
