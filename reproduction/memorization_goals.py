@@ -137,7 +137,7 @@ def _whether(result: Result) -> Iterator[Goal]:
             yield Goal(
                 f"2. Whether: `{which}` overfit over regularised, last epoch, at least {wanted} "
                 f"in every seed, {MODEL_TITLES[model]}",
-                each(found.values(), 1) or "–",
+                f"{each(found.values(), 1)} (seeds {each(found)})" if found else "–",
                 _outcome(ratio >= wanted for ratio in found.values()),
             )
 

@@ -141,8 +141,8 @@ def test_misses_come_first_and_small_values_count_as_their_error():
     }
     assert ratios(result, "lenet5", "generalization_gap") == pytest.approx({0: 10.0, 1: 2.5})
     outcomes = {goal.text.partition(":")[0] + goal.found: goal.outcome for goal in goals(result)}
-    assert outcomes["2. Whether10.0, 2.5"] == "met in part"
-    assert outcomes["2. Whether20.0, 2.5"] == "met"
+    assert outcomes["2. Whether10.0, 2.5 (seeds 0, 1)"] == "met in part"
+    assert outcomes["2. Whether20.0, 2.5 (seeds 0, 1)"] == "met"
     order = ["missed", "met in part", "met", "no data"]
     found = [goal.outcome for goal in goals(result)]
     assert found == sorted(found, key=order.index)
