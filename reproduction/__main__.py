@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import NamedTuple
 
-from reproduction.cells import COMMAND
+from reproduction.cells import COMMAND, REGIMES
 from reproduction.options import Options, add_arguments, read_options
 
 _FOLDERS = {"--data": "DATA", "--runs": "RUNS", "--results": "RESULTS"}
@@ -76,6 +76,13 @@ EXPERIMENTS = {
         models=("simple_cnn", "lenet5"),
         datasets=("cifar10",),
         regimes=("overfit", "regularised"),
+    ),
+    "memorization": Experiment(
+        "whether, where, when, and because of which samples networks overfit",
+        "reproduction.memorization:memorization",
+        models=("simple_cnn", "lenet5", "narrow_resnet18"),
+        datasets=("cifar10",),
+        regimes=tuple(REGIMES),
     ),
     "render": Experiment(
         "docs/results.md and its figures, from the results alone",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ class DividedImages(ImageDataModule):
         original: Where images come from; it loads each split when it is first wanted, once.
         cache: The splits loaded so far.
         alike: Share of the training labels to replace by the class most like them; see `LIKENESS`.
+        without: Positions of training images that are left out, as they would be without this.
         **options: Arguments of `ImageDataModule`.
 
     Raises:
@@ -61,6 +63,7 @@ class DividedImages(ImageDataModule):
         cache: dict[Split, LabelledImages | None],
         *,
         alike: float = 0.0,
+        without: Sequence[int] = (),
         **options: Any,
     ) -> None:
         self.class_names = original.class_names
@@ -72,6 +75,7 @@ class DividedImages(ImageDataModule):
         self._original = original
         self._cache = cache
         self._alike = alike
+        self._without = without
         unlike = [name for name in self.class_names if alike and name not in LIKENESS]
         if unlike:
             raise ValueError(
@@ -81,8 +85,14 @@ class DividedImages(ImageDataModule):
 
     @property
     def train_dataset(self) -> ImageDataset:
-        """The images to train on, some with the label of a class that is like theirs."""
-        dataset = super().train_dataset
+        """The images to train on."""
+        dataset = self._likened(super().train_dataset)
+        kept = torch.ones(len(dataset), dtype=torch.bool)
+        kept[list(self._without)] = False
+        return dataset if bool(kept.all()) else dataset.select(kept.nonzero().flatten())
+
+    def _likened(self, dataset: ImageDataset) -> ImageDataset:
+        """Return training images, some with the label of a class that is like theirs."""
         generator = seeded_generator(self.seed, Stream.LABEL_NOISE)
         chosen = torch.randperm(len(dataset), generator=generator)
         chosen = chosen[: round(self._alike * len(dataset))]
@@ -138,7 +148,7 @@ class Images:
 
         Args:
             cell: The run; its seed decides the division.
-            **options: Further arguments of `ImageDataModule`, such as ``val_size``.
+            **options: Further arguments of `DividedImages`, such as ``val_size``.
         """
         regime = REGIMES[cell.regime]
         n_classes = self._original.num_classes

@@ -168,10 +168,12 @@ def _clusterings_of(plain: dict[str, Any]) -> Clusterings:
 
 
 @cache
-def code_version(package: Path = Path(filterwatch.__file__).parent) -> str:
-    """Return a fingerprint of the engine that changes with its code, not with its text."""
+def code_version(
+    package: Path = Path(filterwatch.__file__).parent, folders: tuple[str, ...] = _ENGINE
+) -> str:
+    """Return a fingerprint of an engine that changes with its code, not with its text."""
     digest = hashlib.sha256()
-    for path in sorted(path for name in _ENGINE for path in (package / name).rglob("*.py")):
+    for path in sorted(path for name in folders for path in (package / name).rglob("*.py")):
         source = path.read_text(encoding="utf-8")
         digest.update(ast.dump(_without_docstrings(ast.parse(source))).encode())
     return digest.hexdigest()[:8]

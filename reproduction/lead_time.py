@@ -52,7 +52,7 @@ def compare_alarms(
 
     Returns:
         ``calibration_seeds``, ``test_seeds``, and for each signal and ``early_stopping``: what
-        `_report` returns, with its ``threshold`` (or ``patience``) and ``direction``.
+        `report_alarms` returns, with its ``threshold`` (or ``patience``) and ``direction``.
     """
     seeds = sorted({run.seed for run in runs})
     first = set(seeds[: max(1, round(calibration * len(seeds)))])
@@ -66,11 +66,13 @@ def compare_alarms(
         alarms[signal] = {
             "direction": direction,
             "threshold": threshold,
-            **_report([(run, alarm(run.series(signal), direction, threshold)) for run in fresh]),
+            **report_alarms(
+                [(run, alarm(run.series(signal), direction, threshold)) for run in fresh]
+            ),
         }
     patience = patience_of(known, false_alarms)
     stops = [(run, early_stop(run.series("val_loss"), patience)) for run in fresh]
-    alarms["early_stopping"] = {"patience": patience, **_report(stops)}
+    alarms["early_stopping"] = {"patience": patience, **report_alarms(stops)}
     return {
         "false_alarms_allowed": false_alarms,
         "calibration_seeds": sorted(first),
@@ -141,7 +143,7 @@ def early_stop(losses: list[float], patience: int) -> int | None:
     return None
 
 
-def _report(alarms: list[tuple[Run, int | None]]) -> dict[str, Any]:
+def report_alarms(alarms: list[tuple[Run, int | None]]) -> dict[str, Any]:
     """Return false-alarm rate, share of overfitting runs found, and lead times of those.
 
     A lead time is the epoch of the lowest validation loss less that of the alarm: positive where

@@ -56,7 +56,7 @@ class ResultFile:
             "device": options.device,
             "duration_seconds": round(time.monotonic() - self._started, 1),
         }
-        write_json(path, _plain({**head, **body}))
+        write_json(path, plain({**head, **body}))
         return path
 
 
@@ -96,11 +96,12 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a value as JSON can hold it: six digits, NaN and infinity as None."""
     if isinstance(value, float):
         return float(f"{value:.6g}") if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
+        return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     return value

@@ -9,12 +9,13 @@ from reproduction.cells import COMMAND
 from reproduction.claims import Results, check_claims
 from reproduction.evidence_tables import evidence_section
 from reproduction.markdown import mean_spread, table
+from reproduction.memorization_tables import memorization_section
 from reproduction.options import Options
 from reproduction.paper_tables import TABLES
 from reproduction.result_figures import draw_figures
 from reproduction.result_files import read_results
 
-_ORDER = ("fig4", "table2", "table3", "table4", "table5", "table6", "evidence")
+_ORDER = ("fig4", "table2", "table3", "table4", "table5", "table6", "evidence", "memorization")
 _BEGIN, _END = f"<!-- results: made by `{COMMAND} render` -->", "<!-- end of results -->"
 
 
@@ -57,13 +58,17 @@ def results_page(results: Results, figures: dict[str, str]) -> str:
         parts += [f"## {_heading(name, result)}", _provenance(result)]
         if name in figures:
             parts.append(f"![{result['title']}]({figures[name]})")
-        parts.append(
-            evidence_section(result, figures) if name == "evidence" else TABLES[name](result)
-        )
+        parts.append(_section(name, result, figures))
         missing = _missing(result)
         if missing:
             parts.append(missing)
     return "\n\n".join(parts) + "\n"
+
+
+def _section(name: str, result: dict[str, Any], figures: dict[str, str]) -> str:
+    if name == "evidence":
+        return evidence_section(result, figures)
+    return memorization_section(result) if name == "memorization" else TABLES[name](result)
 
 
 def claims_table(results: Results) -> str:
@@ -126,7 +131,8 @@ def with_summary(readme: str, text: str) -> str:
 
 
 def _heading(name: str, result: dict[str, Any]) -> str:
-    label = {"fig4": "Figure 4", "evidence": "Evidence"}.get(name, f"Table {name[-1]}")
+    labels = {"fig4": "Figure 4", "evidence": "Evidence", "memorization": "Whether, where, which"}
+    label = labels.get(name, f"Table {name[-1]}")
     reduced = result.get("train_size")
     note = f" (reduced data: {reduced:,} training images)" if reduced else ""
     return f"{label}: {result['title']}{note}"
