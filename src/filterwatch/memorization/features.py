@@ -85,7 +85,8 @@ def find_decoded_layers(
     """
     provenance = Provenance()
     rows: list[tuple[Operation, Tensor]] = []  # with what it put out
-    behind: dict[int, tuple[Tensor, int]] = {}  # which row a tensor is the output of, normalized
+    # Which row a tensor is the output of, normalized, and its version: `out += x` makes another.
+    behind: dict[int, tuple[Tensor, int, int]] = {}
     positionwise: set[tuple[int, int]] = set()  # shapes that dense layers at every position put out
     names_of_maps: set[str] = set()
     replaced: set[int] = set()
@@ -96,6 +97,8 @@ def find_decoded_layers(
         kind, maps = operation.kind, operation.maps
         given = operation.args[0] if operation.args else None
         source = behind.get(id(given))
+        if source is not None and source[0]._version != source[2]:
+            source = None
         if maps.ndim == 4:
             names_of_maps.add(operation.layer_name)
         if kind == "convolution":
@@ -103,7 +106,7 @@ def find_decoded_layers(
             n_samples = n_samples or len(maps)
         elif kind == "normalization":
             if source is not None:
-                behind[id(maps)] = maps, source[1]
+                behind[id(maps)] = maps, source[1], maps._version
             return
         elif kind == "max_pool" or not (source or kind in _WEIGHTED or provenance.tracks(maps)):
             return
@@ -114,7 +117,7 @@ def find_decoded_layers(
         if kind == "linear" and n_samples not in (0, len(maps)):
             positionwise.add((len(maps), maps.shape[1]))
         elif kind in _WEIGHTED:
-            behind[id(maps)] = maps, len(rows)
+            behind[id(maps)] = maps, len(rows), maps._version
         rows.append((operation, maps))
 
     with (
