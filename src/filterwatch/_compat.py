@@ -72,6 +72,13 @@ def metric_state(metric: Metric) -> dict[str, Any]:
     }
 
 
+def limits_training(trainer: Trainer) -> bool:
+    """Return whether a Trainer trains on a part of its data."""
+    limit: float = trainer.limit_train_batches
+    overfit: float = trainer.overfit_batches  # type: ignore[attr-defined]
+    return not is_fast_dev_run(trainer) and (limit != 1.0 or overfit > 0)
+
+
 def keeps_metrics_as_files(trainer: Trainer) -> bool:
     """Return whether a logger keeps each metric in a file of its name, as MLflow's file store does.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from lightning.pytorch import Trainer
-from lightning.pytorch.utilities import rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 T = TypeVar("T")
 
@@ -31,6 +31,12 @@ class Failures:
         if kind not in self._said:
             self._said.add(kind)
             rank_zero_warn(f"{self._name} {message}")
+
+    def inform(self, kind: str, message: str) -> None:
+        """Say what is no failure, unless it was done for this kind before."""
+        if kind not in self._said:
+            self._said.add(kind)
+            rank_zero_info(f"{self._name} {message}")
 
     def softly(self, what: str, consequence: str = "training goes on") -> _Attempt:
         """Return a context that lets no error out: it warns once for each reason.

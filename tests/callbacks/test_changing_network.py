@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from watched import DETECTION, TinyNet, dataset, fit, watch
 
 from filterwatch import MaskFilters, detect_anomaly_filters
+from filterwatch.memorization import find_decoded_layers
 
 
 class Changing(TinyNet):
@@ -47,6 +48,10 @@ def test_a_changed_network_is_judged_as_it_is(change: str) -> None:
         module, dataset()[callback.probe_indices][0], batch_size=16, **DETECTION
     )
     assert report.to_dict() == fresh.to_dict()
+    assert callback.memorization is not None
+    assert not callback.memorization.skipped
+    layers = [layer.name for layer in find_decoded_layers(module, dataset()[:2][0])]
+    assert list(callback.memorization.hidden) == layers
     assert list(callback.history[0]["by_layer"]) != list(report.layers) or change == "more filters"
     sources = {source for layer in report.layers.values() for source in layer.sources}
     assert (("more", 0) in sources) == (change == "another convolution")

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, random_split
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    Sampler,
+    TensorDataset,
+    random_split,
+)
 from watched import FAST, N_CLASSES, SIZE, TinyNet, fit, loader, trainer, watch
 
 from filterwatch import AnomalyFilterCallback, StopTraining, measure_memorization
@@ -160,6 +170,154 @@ def test_augmentation_that_cannot_be_taken_away_is_said_once() -> None:
     fit_on(Augmented(64, seed=1), Pictures(64), watch(training_probe=Pictures(64, seed=1)))
 
 
+class AugmentedAtTheEnd(Pictures):
+    """Augments some of its images."""
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        image, label = super().__getitem__(index)
+        return (jittered(image) if index >= 48 else image), label
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_augmentation_is_seen_wherever_it_is(given: bool) -> None:
+    augmented = AugmentedAtTheEnd(64, seed=1)
+    options: dict[str, Any] = {"training_probe": augmented} if given else {}
+    with pytest.warns(UserWarning, match="changed at random"):
+        fit_on(augmented, Pictures(64), watch(**options))
+
+
+class Traces(Pictures):
+    """Whatever a data set may keep from reading: a cache, a generator, an open file."""
+
+    def __init__(self, n_samples: int, transform: Any, seed: int) -> None:
+        super().__init__(n_samples, transform, seed)
+        self.cache: dict[int, Any] = {}
+        self.generator = torch.Generator().manual_seed(seed)
+        self.opened_by: int | None = None
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        self.opened_by = self.opened_by or os.getpid()
+        if self.opened_by != os.getpid():
+            raise RuntimeError("the file was opened by another process")
+        if index not in self.cache:
+            image, label = super().__getitem__(index)
+            noise = torch.rand(1, generator=self.generator)
+            self.cache[index] = image + noise, label
+        return self.cache[index]
+
+
+class OwnSampler(Sampler[int]):
+    """Draws from a generator that nobody knows of."""
+
+    def __init__(self, n_samples: int) -> None:
+        self.n_samples = n_samples
+        self.random = np.random.default_rng(0)
+
+    def __len__(self) -> int:
+        return self.n_samples
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.random.permutation(self.n_samples).tolist())
+
+
+@pytest.mark.parametrize("n_workers", [0, 1])
+def test_reading_training_images_leaves_no_trace(n_workers: int) -> None:
+    weights = []
+    for callbacks in ([], [watch(training_probe=None)]):
+        torch.manual_seed(0)
+        module, training = TinyNet(), Traces(64, lambda image: image * 2, seed=1)
+        sampler = OwnSampler(64)
+        batches = DataLoader(training, 16, sampler=sampler, num_workers=n_workers)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*changed at random")
+            trainer(*callbacks).fit(module, batches, DataLoader(Pictures(64), 16))
+        weights.append(torch.cat([each.flatten() for each in module.parameters()]))
+        if callbacks:
+            assert callbacks[0].memorization is not None
+    assert torch.equal(*weights)
+
+
+def test_data_that_cannot_be_copied_is_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+    training = Pictures(64, seed=1)
+    training.handle = (each for each in ())  # type: ignore[attr-defined]
+    callback = watch()
+    with caplog.at_level(logging.INFO):
+        fit_on(training, Pictures(64), callback)
+    assert "cannot be copied" in caplog.text
+    assert "training_probe=" in caplog.text
+    assert callback.memorization is None
+
+
+def test_training_on_a_part_of_the_data_is_said() -> None:
+    with pytest.warns(UserWarning, match="limit_train_batches"):
+        fit(watch(), limit_train_batches=2)
+
+
+class OneLogit(TinyNet):
+    """Two classes, told apart by one number a sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.network[-1] = torch.nn.Linear(6 * 16, 1)
+
+    def forward(self, images: Tensor) -> Any:
+        return self.network(images).squeeze(1)
+
+    def loss(self, batch: Any) -> Tensor:
+        images, labels = batch
+        return F.binary_cross_entropy_with_logits(self(images), labels.float())
+
+
+def test_a_single_logit_a_sample_is_an_output() -> None:
+    images, labels = loader().dataset.tensors  # type: ignore[attr-defined]
+    batches = DataLoader(TensorDataset(images, (labels > 1).long()), 16)
+    callback = watch()
+    trainer(callback, max_epochs=8).fit(OneLogit(), batches, batches)
+    assert callback.memorization is not None
+    assert list(callback.memorization.layers)[-1] == "output"
+    assert callback.memorization.layers["output"].training_accuracy > 0.8
+
+
+class Speechless(TinyNet):
+    """Puts out maps alone."""
+
+    def forward(self, images: Tensor) -> Any:
+        return self.network[:5](images)
+
+    def loss(self, batch: Any) -> Tensor:
+        return self(batch[0]).square().mean()
+
+
+def test_what_is_not_measured_is_not_logged(tmp_path: Path) -> None:
+    callback = watch()
+    stop = EarlyStopping("generalization_gap", patience=50)
+    fitted = fit(
+        callback, stop, module=Speechless(), logger=CSVLogger(tmp_path), log_every_n_steps=1
+    )
+    assert fitted.current_epoch == 2  # not stopped by a value that is no number
+    assert "memorization" in fitted.logged_metrics
+    assert "generalization_gap" not in fitted.logged_metrics
+    assert "16777216" not in (Path(fitted.logger.log_dir) / "metrics.csv").read_text()  # type: ignore[union-attr,arg-type]
+
+
+def test_stand_ins_reach_monitors_alone(tmp_path: Path) -> None:
+    images, labels = loader(seed=1).dataset.tensors  # type: ignore[attr-defined]
+    callback = watch(training_probe=(images, labels + 10))
+    with pytest.warns(
+        UserWarning, match="could not measure memorization.*no class of the training"
+    ):
+        fitted = fit(callback, logger=CSVLogger(tmp_path), log_every_n_steps=1)
+    assert float(fitted.callback_metrics["memorization"]) > 1e6
+    assert "memorization" not in fitted.logged_metrics
+
+
+def test_stop_training_says_that_there_is_nothing_to_watch() -> None:
+    stop = StopTraining(monitor="memorization/conv9")
+    with pytest.warns(UserWarning, match="memorization/conv9.*nothing to look at") as caught:
+        fit(watch(action=stop))
+    assert sum("nothing to look at" in str(each.message) for each in caught) == 1
+
+
 def test_what_validation_draws_at_random_too_is_no_augmentation() -> None:
     training, held_out = random_split(Pictures(128, jittered), [64, 64])
     fit_on(training, held_out, watch())
@@ -254,8 +412,12 @@ def test_it_can_be_switched_off() -> None:
 
 
 def test_a_wrong_training_probe_is_refused_at_once() -> None:
-    with pytest.raises(TypeError, match=r"training_probe=Tensor is no labeled data.*data set"):
-        AnomalyFilterCallback(training_probe=torch.zeros(8, 1, 8, 8))  # type: ignore[arg-type]
+    images = torch.zeros(8, 1, 8, 8)
+    for wrong in (images, [images], (images.numpy(), [0] * 8)):
+        with pytest.raises(TypeError, match=r"training_probe=\w+ is no labeled data.*data set"):
+            AnomalyFilterCallback(training_probe=wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="8 images and 3 labels"):
+        AnomalyFilterCallback(training_probe=(images, torch.zeros(3)))
     with pytest.raises(TypeError, match="memorization=1 is not a bool"):
         AnomalyFilterCallback(memorization=1)  # type: ignore[arg-type]
 

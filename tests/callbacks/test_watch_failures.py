@@ -183,7 +183,6 @@ class Diverging(TinyNet):
                 nn.init.constant_(parameter, math.nan)
 
 
-@pytest.mark.filterwarnings("default:.*measures no memorization of output")
 def test_a_layer_with_nan_is_skipped_once_with_its_reason() -> None:
     callback = watch()
     with pytest.warns(UserWarning, match=r"skips the layer network.[34]: ") as caught:

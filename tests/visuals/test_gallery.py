@@ -106,7 +106,8 @@ def test_pictures_have_the_step_of_their_epochs_scalars(
     due = [scalars[0], scalars[2], scalars[3]]
     assert steps("layers") == steps("clusters_1") == steps("isolated_samples") == due
     assert steps("training") == [scalars[3]]
-    assert set(found.Tags()["images"]) == {
+    assert [event.step for event in found.Images("memorization/layers")] == due
+    assert set(found.Tags()["images"]) - {"memorization/layers", "memorization/samples"} == {
         f"anomaly_filters/{name}"
         for name in ("layers", "clusters_1", "isolated_samples", "training")
     }

@@ -48,6 +48,7 @@ def test_wandb_receives_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.filterwarnings("ignore:.*memorization_by_layer")
 def test_mlflow_receives_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mlflow", reason="an extra: pip install 'filterwatch[mlflow]'")
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")

@@ -110,7 +110,8 @@ def test_one_layout_for_a_run_with_two_callbacks(tmp_path: Path) -> None:
     fit(*callbacks, module=Accurate(), logger=TensorBoardLogger(tmp_path), log_every_n_steps=1)
     found = charts(tmp_path)
     counts = ["first_anomaly_filters", "second_anomaly_filters"]
-    assert list(found["Overfitting"]) == ["loss", "accuracy", *counts]
+    shared = ["first_memorization", "second_memorization"]
+    assert set(found["Overfitting"]) == {"loss", "accuracy", *counts, *shared}
     assert list(found["Anomaly filters by layer"]) == [
         "first_anomaly_filters: network.0 … network.2",
         "second_anomaly_filters: network.3 … network.4",
@@ -133,4 +134,6 @@ def test_the_layout_matches_what_is_logged(tmp_path: Path) -> None:
         "accuracy": {"val_accuracy"},
         "anomaly_filters": {"anomaly_filters", "anomaly_filters_distinct"},
         "network.0 … network.4": {f"anomaly_filters_by_layer/{name}" for name in LAYERS},
+        "memorization": {"memorization", "generalization_gap"},
+        "network.1 … network.4": {"memorization/network.1", "memorization/network.4"},
     }

@@ -104,6 +104,11 @@ def test_the_custom_layout_has_its_dashboards_and_curves(page: Any) -> None:
         {
             "loss": ["train_loss", "val_loss"],
             "accuracy": ["train_accuracy", "val_accuracy"],
+            "memorization": ["generalization_gap", "memorization"],
+            "network.relu1 … network.classifier.2": sorted(
+                f"memorization/network.{name}"
+                for name in ("relu1", "relu2", "relu3", "classifier.2")
+            ),
             "anomaly_filters": counts,
             "network.conv1 … network.conv2": sorted(layers[:4]),
             "network.relu2 … network.relu3": sorted(layers[4:]),

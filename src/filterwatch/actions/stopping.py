@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from filterwatch._checks import check_integer, check_number
 from filterwatch.actions.action import Action, RunningFit
@@ -66,6 +66,7 @@ class StopTraining(Action):
         self.window = window
         self.stopped_epoch: int | None = None
         self.reason: str | None = None
+        self._has_warned = False
 
     def reason_to_stop(self, history: Sequence[dict[str, Any]]) -> str | None:
         """Return why training should stop, or ``None`` if it should not: the method to override.
@@ -92,13 +93,15 @@ class StopTraining(Action):
             return None
         lowest = minima[-1]
         told = _TOLD.get(self.monitor, self.monitor.replace("_", " "))
+        has, its = ("have", "their") if told.endswith("s") else ("has", "its")
         digits = 1 if self.monitor in _MIN_RISE else 2
+        # Times a minimum below zero, anything is more.
+        above = f"above {self.rise} times" if lowest > 0 else f"{self.min_rise:g} or more above"
+        since = watched[means.index(lowest) + self.window - 1][0]
         return (
-            f"{told}, {means[-1]:.{digits}f} on average over {self.window} probes, "
-            f"{'have' if told.endswith('s') else 'has'} stayed above {self.rise} times "
-            f"{'their' if told.endswith('s') else 'its'} minimum of {lowest:.{digits}f} since "
-            f"epoch "
-            f"{watched[means.index(lowest) + self.window - 1][0]} for {self.patience} probes"
+            f"{told}, {means[-1]:.{digits}f} on average over {self.window} probes, {has} stayed "
+            f"{above} {its} minimum of {lowest:.{digits}f} since epoch {since} for "
+            f"{self.patience} probes"
         )
 
     def epoch_to_stop(self, history: Sequence[dict[str, Any]]) -> int | None:
@@ -108,6 +111,12 @@ class StopTraining(Action):
 
     def judge(self, fit: RunningFit, report: AnomalyReport, epoch: int) -> None:
         """Stop training on every process if there is a reason to."""
+        if _value(fit.history[-1], self.monitor) is None and not self._has_warned:
+            self._has_warned = True
+            rank_zero_warn(
+                f"StopTraining(monitor={self.monitor!r}) has nothing to look at in epoch {epoch}: "
+                "the probe did not measure that (is memorization on, and the layer's name right?)"
+            )
         reason = self.reason_to_stop(fit.history)
         # Not `fit.decide`: a rule of one's own may see a reason on one process alone.
         if not fit.trainer.strategy.reduce_boolean_decision(reason is not None, all=False):

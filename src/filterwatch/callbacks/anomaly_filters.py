@@ -37,8 +37,10 @@ from filterwatch.callbacks.probe import (
 from filterwatch.callbacks.readouts import Readout, Readouts
 from filterwatch.callbacks.record import (
     MEMORIZATION,
+    MEMORIZATION_METRICS,
     NAME,
     SAMPLE_SETTINGS,
+    UNKNOWN,
     Record,
     changed_settings,
     count_settings,
@@ -198,9 +200,15 @@ class AnomalyFilterCallback(Callback):
         """Send a batch of the probe, as the transfer hooks leave it, through the network.
 
         The one method to override, by ``return pl_module.discriminator(batch["real"])`` for
-        example. The module is in evaluation mode; what is returned does not matter.
+        example. The module is in evaluation mode. Logits [N, classes] that are returned show what
+        the output has memorized; anything else does not matter.
         """
         return pl_module(find_images(batch))
+
+    @property
+    def training_probe_indices(self) -> list[int] | None:
+        """The training samples of memorization as indices of the training data set."""
+        return self._memorizing.indices
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -244,7 +252,7 @@ class AnomalyFilterCallback(Callback):
         if changed:
             self.record = Record()
         if changed & SAMPLE_SETTINGS:
-            self.probe_indices = None
+            self.probe_indices = self._memorizing.indices = None
         try:
             # Only a resumed run goes on with the same data; another fit may have another split.
             self.samples = take_probe(
@@ -295,8 +303,7 @@ class AnomalyFilterCallback(Callback):
             for name, value in self._metrics().items():
                 bar = name in (NAME, MEMORIZATION)
                 pl_module.log(self.prefix + name, value, prog_bar=bar, sync_dist=True, batch_size=1)
-        else:
-            show_monitors(trainer, self.prefix, self._metrics())
+        show_monitors(trainer, self.prefix, self._stand_ins())
         measured = bool(self.history) and "memorization" in self.history[-1]
         memorization = self.memorization if measured else None
         self.gallery.end_epoch(trainer, self.report, self.history, memorization)
@@ -403,7 +410,8 @@ class AnomalyFilterCallback(Callback):
         self._fit = running_fit(trainer, pl_module, self.probe_step, samples, self.history)
         for action in self.actions:
             action.start(self._fit, resumed=resumed)
-        warn_about_early_readers(trainer, {self.prefix + name for name in self._metrics()})
+        names_of_all = {*self._metrics(), *self._stand_ins()}
+        warn_about_early_readers(trainer, {self.prefix + name for name in names_of_all})
 
     def _let_go(self) -> None:
         self.samples = self._readouts = self._fit = None
@@ -412,11 +420,18 @@ class AnomalyFilterCallback(Callback):
     def _metrics(self) -> dict[str, float]:
         """Return what is logged at the end of an epoch."""
         metrics = self.record.metrics(() if self._readouts is None else self._readouts.plan.names)
-        watched = self._memorizing.training is not None
-        metrics.update(self.record.memorization_metrics(self._by_layer, watched=watched))
+        if self._memorizing.training is not None:
+            metrics.update(self.record.memorization_metrics(self._by_layer))
         for action in self.actions:
             metrics.update(action.metrics())
         return metrics
+
+    def _stand_ins(self) -> dict[str, float]:
+        """Return what monitors see in place of values that are not known."""
+        metrics = self._metrics()
+        missing = {name: UNKNOWN for name in MEMORIZATION_METRICS if name not in metrics}
+        watched = self._memorizing.training is not None
+        return ({} if self.history else metrics) | (missing if watched else {})
 
     def _probe_network(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
         """Make a new report, and let actions act; where that fails, everything stays as it was."""
@@ -437,7 +452,7 @@ class AnomalyFilterCallback(Callback):
             self._failures.warn(layer, f"skips the layer {layer}: {reason}")
         unmeasured = {} if memorization is None else memorization.skipped
         for layer in unmeasured.keys() - report.skipped.keys():
-            self._failures.warn(
+            self._failures.inform(
                 f"memorization of {layer}",
                 f"measures no memorization of {layer}: {unmeasured[layer]}",
             )

@@ -56,7 +56,8 @@ class MemorizationWatch:
         self._source = source
         self._seed = seed
         self._failures = failures
-        self._held_out: Probe | None = None  # None: the samples that the count is taken on
+        self._held_out: Probe | None = None
+        self._shares = False  # whether these are the samples that the count is taken on
         self._decoded: list[DecodedLayer] = []
         self._gathered: list[BatchFeatures] = []
 
@@ -93,7 +94,7 @@ class MemorizationWatch:
                     held_out,
                     seed=self._seed,
                     failures=self._failures,
-                    indices=self.indices if resumed else None,
+                    indices=self.indices if resumed and self._source is None else None,
                 )
             except UnmeasurableError as error:
                 if self._source is not None:
@@ -104,8 +105,8 @@ class MemorizationWatch:
             self._decoded = find_decoded_layers(
                 pl_module, samples.first_samples, forward=forward, seed=self._seed
             )
-            if held_out is not samples:
-                self._held_out = held_out
+            self._held_out, self._shares = held_out, held_out is samples
+            if not self._shares:
                 n_classes = len(class_counts(held_out))
                 rank_zero_info(
                     f"AnomalyFilterCallback measures memorization against {held_out.n_samples} "
@@ -125,19 +126,23 @@ class MemorizationWatch:
     def listener(self) -> FeatureListener | None:
         """Return what follows the pass of the count's samples; ``None`` if nothing has to."""
         self._gathered = []
-        if self.training is None or self._held_out is not None:
+        if self.training is None or not self._shares:
             return None
         return FeatureListener({layer.name for layer in self._decoded}, self._gathered.append)
 
     def measure(self, pl_module: LightningModule, forward: Forward) -> MemorizationReport | None:
         """Send the training samples through the network, after those of the count."""
-        if self.training is None:
+        if self.training is None or self._held_out is None:
             return None
-        if self._held_out is not None:
+        found = find_decoded_layers(
+            pl_module, self._held_out.first_samples, forward=forward, seed=self._seed
+        )
+        if not self._shares or found != self._decoded:  # the network may have changed
+            self._decoded, self._gathered = found, []
             follow(
                 pl_module,
                 self._held_out.batches,
-                self._decoded,
+                found,
                 self._gathered.append,
                 forward=forward,
                 seed=self._seed,

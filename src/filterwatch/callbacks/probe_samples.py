@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain, islice
 from typing import Any, TypeVar
 
@@ -115,7 +117,10 @@ def sample_pool(loader: DataLoader[Any]) -> Sequence[int]:
         elif hasattr(sampler, "sampler"):
             sampler = sampler.sampler
         else:
-            return _indices_drawn_by(sampler, limit=len(loader.dataset))  # type: ignore[arg-type]
+            dataset: Any = loader.dataset
+            with suppress(Exception):  # one that cannot be copied is run through itself
+                sampler = copy.deepcopy(sampler, {id(dataset): dataset})
+            return _indices_drawn_by(sampler, limit=len(dataset))
     return range(len(sampler.data_source))
 
 

@@ -15,6 +15,7 @@ from filterwatch.memorization import OUTPUT, MemorizationReport
 
 NAME = "anomaly_filters"
 MEMORIZATION = "memorization"
+MEMORIZATION_METRICS = (MEMORIZATION, "generalization_gap", "memorized_samples")
 # What decides which samples a probe has.
 SAMPLE_SETTINGS = frozenset({"probe_size", "seed"})
 
@@ -106,26 +107,25 @@ class Record:
             **{f"{NAME}_by_layer/{layer}": float(n) for layer, n in entry["by_layer"].items()},
         }
 
-    def memorization_metrics(self, by_layer: str, *, watched: bool) -> dict[str, float]:
-        """Return the newest memorization under the names that it is logged by.
+    def memorization_metrics(self, by_layer: str) -> dict[str, float]:
+        """Return the newest memorization under the names that it is logged by, as far as it goes.
 
         Args:
             by_layer: Begins the names of single layers.
-            watched: Whether it is being measured, so that there is a stand-in before the first.
         """
         measured = [entry for entry in self.history if "memorization" in entry]
         if not measured:
-            names = (MEMORIZATION, "generalization_gap", "memorized_samples")
-            return dict.fromkeys(names, UNKNOWN) if watched else {}
+            return {}
         newest = measured[-1]
         values = dict(newest["memorization"])
         gap = values.pop(OUTPUT, math.nan)
-        return {
+        found = {
             MEMORIZATION: list(values.values())[-1],
             "generalization_gap": gap,
             "memorized_samples": newest["memorized_samples"],
             **{f"{by_layer}/{layer}": value for layer, value in values.items()},
         }
+        return {name: value for name, value in found.items() if not math.isnan(value)}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the record for a checkpoint."""

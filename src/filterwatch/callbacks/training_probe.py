@@ -13,7 +13,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset
 
-from filterwatch._compat import validation_loaders
+from filterwatch._compat import limits_training, validation_loaders
 from filterwatch._failures import Failures, first_process_outcome
 from filterwatch.batches import find_images, find_labels
 from filterwatch.callbacks.evaluation import evaluation_stage
@@ -38,7 +38,7 @@ from filterwatch.memorization import (
 )
 from filterwatch.observing import preserved_random_state, undisturbed
 
-TrainingSource = tuple[Tensor, Tensor] | Dataset[Any] | Iterable[Any] | None
+TrainingSource = tuple[Tensor, Tensor] | Dataset[Any] | DataLoader[Any] | None
 
 # Samples of a class, where there are too many classes for all of them to be in a probe.
 _OF_A_CLASS = 4 * FEWEST_IN_HALF
@@ -48,13 +48,20 @@ _READ_TWICE = 8
 
 def check_training_probe(source: object) -> None:
     """Raise ``TypeError`` unless a training probe can be taken from a source."""
-    if source is not None and (
-        isinstance(source, (Tensor, str)) or not isinstance(source, (Dataset, Iterable))
-    ):
+    pair = False
+    if isinstance(source, tuple):
+        pair = len(source) == 2 and all(isinstance(part, Tensor) for part in source)
+        if pair and len(source[0]) != len(source[1]):
+            raise ValueError(
+                f"training_probe has {len(source[0])} images and {len(source[1])} labels: pass as "
+                "many of both"
+            )
+    known = isinstance(source, (Dataset, DataLoader)) or pair
+    if source is not None and not known:
         raise TypeError(
-            f"training_probe={type(source).__name__} is no labeled data: pass (images, labels), a "
-            "data set or a dataloader of training samples as evaluation sees them, or None for the "
-            "Trainer's training data"
+            f"training_probe={type(source).__name__} is no labeled data: pass tensors (images, "
+            "labels), a data set or a DataLoader of training samples as evaluation sees them, or "
+            "None for the Trainer's training data"
         )
 
 
@@ -149,30 +156,38 @@ def take_training_probe(
                 f"samples of the {name} cannot be chosen by an index: pass training_probe=… (a "
                 "data set or (images, labels) of training samples as evaluation sees them)"
             )
-        dataset: Any = loader.dataset
         pool, collate = sample_pool(loader), loader.collate_fn
-        if name == "training data":
-            loaders = validation_loaders(trainer)
-            validation = None if loaders is None else first_loader(loaders)
-            if has_indexed_samples(validation):
-                collate = validation.collate_fn  # training's may mix images
-                dataset = as_evaluated(dataset, validation.dataset)
-                if draws_at_random(dataset, list(pool)[:_READ_TWICE], seed) and not (
-                    draws_at_random(validation.dataset, range(_READ_TWICE), seed)
-                ):
-                    failures.warn(
-                        "augmentation",
-                        "measures memorization on training images as training sees them, changed "
-                        "at random: the network has memorized less of such images than of the "
-                        "images themselves, and the numbers are too low. Pass training_probe=… (a "
-                        "data set of training images, prepared as those of validation are)",
-                    )
-        counts = class_counts(held_out)
-        if indices is None or not set(indices) <= set(pool):
-            known = dataset_labels(dataset)
-            indices = first_process_outcome(
-                trainer, lambda: choose_like(pool, known, counts, held_out.n_samples, seed)
+        dataset = _apart(loader.dataset, name)
+        loaders = validation_loaders(trainer)
+        validation = None if loaders is None else first_loader(loaders)
+        compared: Any = None
+        if has_indexed_samples(validation):
+            compared = _apart(validation.dataset, "validation data")
+        if name == "training data" and has_indexed_samples(validation):
+            collate = validation.collate_fn  # training's may mix images
+            dataset = as_evaluated(dataset, compared)
+        if draws_at_random(dataset, seed) and not (compared and draws_at_random(compared, seed)):
+            failures.warn(
+                "augmentation",
+                "measures memorization on training images that are changed at random: the network "
+                "has memorized less of such images than of the images themselves, and the numbers "
+                "are too low. Pass training_probe=… (a data set of training images, prepared as "
+                "those of validation are)",
             )
+        if name == "training data" and limits_training(trainer):
+            failures.warn(
+                "limit",
+                "takes its training images from all of the training data, although the Trainer "
+                "trains on a part of it (limit_train_batches, overfit_batches): nothing is "
+                "memorized of the others. Pass training_probe=… (images that it trains on)",
+            )
+        counts, known = class_counts(held_out), dataset_labels(dataset)
+        if indices is not None and not set(indices) <= set(pool):
+            indices = None
+        # Always exchanged: the pools of processes may differ.
+        indices = first_process_outcome(
+            trainer, lambda: indices or choose_like(pool, known, counts, held_out.n_samples, seed)
+        )
         taken = batches_of(Subset(dataset, indices), collate, _batch_size(held_out))
     return Probe(*taken, len(indices), name, indices, len(dataset), is_training_data=True)
 
@@ -205,13 +220,11 @@ def as_evaluated(dataset: Any, validation: Any) -> Any:
     return evaluated
 
 
-def draws_at_random(dataset: Any, indices: Iterable[int], seed: int) -> bool:
-    """Return whether the images of a data set differ when they are read again."""
+def draws_at_random(dataset: Any, seed: int) -> bool:
+    """Return whether images of a data set, from all over it, differ when they are read again."""
     if isinstance(dataset, TensorDataset):
         return False
-    for index in indices:
-        if index >= len(dataset):
-            break
+    for index in range(0, len(dataset), max(1, len(dataset) // _READ_TWICE)):
         read = []
         for again in (0, 1):
             with preserved_random_state((seed + again) % 2**32):
@@ -220,6 +233,36 @@ def draws_at_random(dataset: Any, indices: Iterable[int], seed: int) -> bool:
         if len(first) != len(second) or not all(map(_equal, first, second)):
             return True
     return False
+
+
+def _apart(dataset: Any, name: str) -> Any:
+    """Return a copy of a data set that shares nothing with it but tensors and arrays.
+
+    Reading it leaves no trace in the original: no file opened before workers are started, no image
+    in a cache, no step of a random generator.
+
+    Raises:
+        UnmeasurableError: If it cannot be copied.
+    """
+    try:
+        return copy.deepcopy(dataset, {id(array): array for array in _arrays_in(dataset)})
+    except Exception as error:
+        raise UnmeasurableError(
+            f"the data set of the {name} cannot be copied ({type(error).__name__}: {error}), and "
+            "reading it might leave traces in training: pass training_probe=… (training samples as "
+            "evaluation sees them)"
+        ) from error
+
+
+def _arrays_in(value: Any, depth: int = 4) -> list[Any]:
+    """Return the tensors and arrays in the attributes of a data set and of those that it wraps."""
+    if isinstance(value, (Tensor, np.ndarray)):
+        return [value]
+    if isinstance(value, (list, tuple)) and len(value) < 100:
+        parts: Iterable[Any] = value
+    else:
+        parts = vars(value).values() if depth and hasattr(value, "__dict__") else ()
+    return [array for part in parts for array in _arrays_in(part, depth - 1)] if depth else []
 
 
 def _training_loader(trainer: Trainer, source: TrainingSource) -> tuple[Any, str]:

@@ -193,12 +193,17 @@ def checked_labels(labels: Tensor | None) -> Tensor:
 def log_probabilities(logits: Tensor) -> Tensor:
     """Return the log probabilities [N, K] that a network's output [N, K] stands for.
 
-    Logits, their log-softmax, probabilities that add up to 1, and a single logit [N, 1] of the
-    second of two classes are all understood.
+    Logits, their log-softmax, probabilities that add up to 1, and a single logit or probability
+    [N, 1] of the second of two classes are all understood; a single one is taken for a probability
+    where none lies outside of 0 to 1.
     """
     values = logits.double()
     if values.shape[1] == 1:
-        values = torch.cat([torch.zeros_like(values), values], 1)
+        single = values[~values.isnan()]
+        if bool(((single >= 0) & (single <= 1)).all()):
+            values = torch.cat([1 - values, values], 1)
+        else:
+            values = torch.cat([torch.zeros_like(values), values], 1)
     known = values[~values.isnan().any(1)]
     adds_up = (known.sum(1) - 1).abs() < 0.01  # as exactly as half precision allows
     if bool((known >= 0).all()) and bool(adds_up.all()):

@@ -126,7 +126,7 @@ def find_decoded_layers(
     ):
         output = (forward or default_forward(model))(batch)
     found = [row for at, row in enumerate(rows) if at not in replaced]
-    logits = find_logits(output, n_samples)
+    logits = _logits(output, n_samples)
     if logits is not None and found:
         are_logits = [at for at, (_, maps) in enumerate(found) if maps is logits]
         if are_logits or found[-1][1].shape[1] == logits.shape[1]:
@@ -186,7 +186,7 @@ class FeatureListener:
         """Hand over the features of a batch."""
         gathered, self._gathered = self._gathered, {}
         n_samples, self._n_samples = self._n_samples, 0
-        logits = find_logits(output, n_samples)
+        logits = _logits(output, n_samples)
         self.consume(
             BatchFeatures(
                 layers={name: value.cpu() for name, value in gathered.items()},
@@ -224,6 +224,13 @@ def joined(batches: Sequence[BatchFeatures]) -> BatchFeatures:
         logits=_all_or_none([batch.logits for batch in batches]),
         labels=_all_or_none([batch.labels for batch in batches]),
     )
+
+
+def _logits(output: object, n_samples: int) -> Tensor | None:
+    """Return the logits [N, K] in what a module returned; [N, 1] of a single one, [N]."""
+    if isinstance(output, Tensor) and output.shape == (n_samples,) and output.is_floating_point():
+        return output.unsqueeze(1)
+    return find_logits(output, n_samples)
 
 
 def _all_or_none(parts: Sequence[Tensor | None]) -> Tensor | None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, RandomSampler
 
 from filterwatch._checks import check_integer, check_patterns, check_seed
 from filterwatch.batches import count_samples, describe, find_labels, first_samples
@@ -72,7 +73,7 @@ def measure_memorization(
         training: Training images [N, C, H, W] and their labels, int64 [N]; or an iterable of
             batches (a DataLoader) that hold both. As evaluation sees them, without augmentation: an
             augmented image is a new one, and the network has memorized less of it. They are gone
-            through once; kept is a number a sample and layer.
+            through once, in the order of the data set; kept is a number a sample and layer.
         held_out: Images that the network was not trained on, likewise. Ten of a class, at the
             least; classes with fewer are not measured.
         layers: Glob patterns over layer or module names. Default: every convolution, dense layer
@@ -290,6 +291,15 @@ def _begun(samples: LabeledSamples, batch_size: int, name: str) -> tuple[Any, It
         if len(images) != len(labels):
             raise ValueError(f"{name} has {len(images)} images and {len(labels)} labels")
         batches = zip(images.split(batch_size), labels.split(batch_size), strict=True)
+    if isinstance(samples, DataLoader) and isinstance(samples.sampler, RandomSampler):
+        batches = DataLoader(  # in the order of its data set, which indices are about
+            samples.dataset,
+            batch_size=samples.batch_size,
+            collate_fn=samples.collate_fn,
+            num_workers=samples.num_workers,
+            worker_init_fn=samples.worker_init_fn,
+            generator=torch.Generator(),
+        )
     iterator = iter(batches)
     first = next(iterator, None)
     if first is None:

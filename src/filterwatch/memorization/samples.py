@@ -128,6 +128,7 @@ class SampleScores(Sequence[Sample]):
         Raises:
             ValueError: If there are not as many names as samples.
         """
+        self._check_names(names)  # before a file that is there is overwritten
         with Path(path).open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file)
             for at, positions in enumerate(self.order.split(_AT_ONCE)):
@@ -159,11 +160,14 @@ class SampleScores(Sequence[Sample]):
         columns = [values[positions].tolist() for values in (*fields, self.predictions)]
         return [Sample(*row) for row in zip(positions.tolist(), *columns, strict=True)]
 
+    def _check_names(self, names: Sequence[str] | None) -> None:
+        if names is not None and len(names) != len(self):
+            raise ValueError(f"names has {len(names)} entries for {len(self)} samples")
+
     def _columns(
         self, positions: Tensor, names: Sequence[str] | None, class_names: Sequence[str] | None
     ) -> dict[str, list[Any]]:
-        if names is not None and len(names) != len(self):
-            raise ValueError(f"names has {len(names)} entries for {len(self)} samples")
+        self._check_names(names)
         samples, classes = self._samples(positions), class_names or ()
 
         def named(label: int) -> int | str | None:
