@@ -272,7 +272,7 @@ def test_a_single_logit_a_sample_is_an_output() -> None:
     images, labels = loader().dataset.tensors  # type: ignore[attr-defined]
     batches = DataLoader(TensorDataset(images, (labels > 1).long()), 16)
     callback = watch()
-    trainer(callback, max_epochs=8).fit(OneLogit(), batches, batches)
+    trainer(callback, max_epochs=25).fit(OneLogit(), batches, batches)
     assert callback.memorization is not None
     assert list(callback.memorization.layers)[-1] == "output"
     assert callback.memorization.layers["output"].training_accuracy > 0.8
@@ -303,9 +303,7 @@ def test_what_is_not_measured_is_not_logged(tmp_path: Path) -> None:
 def test_stand_ins_reach_monitors_alone(tmp_path: Path) -> None:
     images, labels = loader(seed=1).dataset.tensors  # type: ignore[attr-defined]
     callback = watch(training_probe=(images, labels + 10))
-    with pytest.warns(
-        UserWarning, match="could not measure memorization.*no class of the training"
-    ):
+    with pytest.warns(UserWarning, match="could not measure memorization.*no class"):
         fitted = fit(callback, logger=CSVLogger(tmp_path), log_every_n_steps=1)
     assert float(fitted.callback_metrics["memorization"]) > 1e6
     assert "memorization" not in fitted.logged_metrics

@@ -115,7 +115,7 @@ def test_the_custom_layout_has_its_dashboards_and_curves(page: Any) -> None:
         },
     )
     dashboards = ask("return found.map(text);", "tf-category-paginated-view")
-    assert dashboards[0].startswith("Overfitting 3 loss")
+    assert dashboards[0].startswith("Overfitting 4 loss")
     assert dashboards[1].startswith("Anomaly filters by layer 2 network.conv1")
 
 
