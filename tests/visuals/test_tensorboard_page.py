@@ -116,7 +116,8 @@ def test_the_custom_layout_has_its_dashboards_and_curves(page: Any) -> None:
     )
     dashboards = ask("return found.map(text);", "tf-category-paginated-view")
     assert dashboards[0].startswith("Overfitting 4 loss")
-    assert dashboards[1].startswith("Anomaly filters by layer 2 network.conv1")
+    assert dashboards[1].startswith("Memorization by layer network.relu1")
+    assert dashboards[2].startswith("Anomaly filters by layer 2 network.conv1")
 
 
 @pytest.mark.browser
