@@ -17,8 +17,8 @@ from watched import TinyNet, loader
 
 from filterwatch import AnomalyCriteria, AnomalyFilterCallback
 from filterwatch.analysis.command_line import build_parser
-from filterwatch.callbacks.record import MEMORIZATION_METRICS
 from filterwatch.cli import main
+from filterwatch.memorization import METRICS
 from reproduction.__main__ import EXPERIMENTS
 from reproduction.__main__ import main as reproduce
 
@@ -157,6 +157,6 @@ def test_the_table_of_metrics_is_what_is_logged() -> None:
     record = AnomalyFilterCallback().record
     metrics = record.metrics(["<layer>"])
     assert rows == {
-        *(*metrics, *MEMORIZATION_METRICS),
+        *(*metrics, *METRICS),
         *("memorization/<layer>", "masked_filters"),
     }

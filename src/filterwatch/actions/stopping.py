@@ -12,11 +12,12 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from filterwatch._checks import check_integer, check_number
 from filterwatch.actions.action import Action, RunningFit
 from filterwatch.detection import AnomalyReport
+from filterwatch.memorization import METRICS, logged_values
 
+_COUNT = "anomaly_filters"
 # How much a value must rise, by what is monitored: maps, samples, or nats.
-_MIN_RISE = {"anomaly_filters": 5.0, "memorized_samples": 50.0}
+_MIN_RISE = {_COUNT: 5.0, "memorized_samples": 50.0}
 _MIN_RISE_IN_NATS = 0.5
-_TOLD = {"anomaly_filters": "the anomaly filters", "generalization_gap": "the generalization gap"}
 
 
 class StopTraining(Action):
@@ -49,12 +50,14 @@ class StopTraining(Action):
         min_rise: float | None = None,
         patience: int = 3,
         window: int = 5,
-        monitor: str = "anomaly_filters",
+        monitor: str = _COUNT,
     ) -> None:
         check_integer("start_epoch", start_epoch, 0)
         check_number("rise", rise, above=1)
         if min_rise is not None:
-            check_number("min_rise", min_rise, above=-1e-9)
+            check_number("min_rise", min_rise, above=-math.inf)
+            if min_rise < 0:
+                raise ValueError(f"min_rise={min_rise!r} is negative: pass 0 or more, or None")
         _check_monitor(monitor)
         check_integer("patience", patience, 1)
         check_integer("window", window, 1)
@@ -92,7 +95,7 @@ class StopTraining(Action):
         if len(risen) < self.patience or not all(risen[-self.patience :]):
             return None
         lowest = minima[-1]
-        told = _TOLD.get(self.monitor, self.monitor.replace("_", " "))
+        told = f"the {self.monitor.replace('_', ' ')}"
         has, its = ("have", "their") if told.endswith("s") else ("has", "its")
         digits = 1 if self.monitor in _MIN_RISE else 2
         # Times a minimum below zero, anything is more.
@@ -142,7 +145,7 @@ class StopTraining(Action):
 
 
 def _check_monitor(monitor: object) -> None:
-    names = ("anomaly_filters", "memorization", "generalization_gap", "memorized_samples")
+    names = (_COUNT, *METRICS)
     if monitor not in names and not str(monitor).startswith("memorization/"):
         raise ValueError(
             f"monitor={monitor!r} is nothing that a probe measures: pass one of "
@@ -152,15 +155,4 @@ def _check_monitor(monitor: object) -> None:
 
 def _value(entry: Mapping[str, Any], monitor: str) -> float | None:
     """Return what a probe measured, ``None`` where it did not."""
-    if monitor == "anomaly_filters":
-        return float(entry["count"])
-    if "memorization" not in entry:
-        return None
-    if monitor == "memorized_samples":
-        value = entry[monitor]
-    elif monitor == "memorization":
-        value = [value for name, value in entry[monitor].items() if name != "output"][-1]
-    else:
-        layer = "output" if monitor == "generalization_gap" else monitor.partition("/")[2]
-        value = entry["memorization"].get(layer)
-    return None if value is None or math.isnan(value) else float(value)
+    return {_COUNT: float(entry["count"]), **logged_values(entry)}.get(monitor)

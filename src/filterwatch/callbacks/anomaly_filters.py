@@ -36,8 +36,6 @@ from filterwatch.callbacks.probe import (
 )
 from filterwatch.callbacks.readouts import Readout, Readouts
 from filterwatch.callbacks.record import (
-    MEMORIZATION,
-    MEMORIZATION_METRICS,
     NAME,
     SAMPLE_SETTINGS,
     UNKNOWN,
@@ -56,7 +54,7 @@ from filterwatch.detection import (
     compilation_note,
     plan_detection,
 )
-from filterwatch.memorization import MemorizationReport
+from filterwatch.memorization import METRICS, MemorizationReport
 from filterwatch.visuals import (
     Gallery,
     Pictures,
@@ -187,14 +185,13 @@ class AnomalyFilterCallback(Callback):
             chosen_pictures(pictures),
             prefix + NAME,
             self._failures,
-            memorization=prefix + MEMORIZATION,
+            memorization=prefix + METRICS[0],
         )
         self._memorizing = MemorizationWatch(
             training_probe, seed, self._failures, enabled=memorization
         )
         self._restored_settings: dict[str, Any] | None = None
         self._started = 0.0
-        self._by_layer = MEMORIZATION  # begins the names of its layers
 
     def probe_step(self, pl_module: LightningModule, batch: Any) -> object:
         """Send a batch of the probe, as the transfer hooks leave it, through the network.
@@ -238,11 +235,10 @@ class AnomalyFilterCallback(Callback):
         """Take the probe, and begin to watch."""
         self._started = time.perf_counter()
         if keeps_metrics_as_files(trainer):
-            self._by_layer = f"{MEMORIZATION}_by_layer"
             self._failures.warn(
                 "names",
-                f"logs {MEMORIZATION}/<layer> as {self._by_layer}/<layer>: MLflow's file store "
-                f"cannot hold it beside {MEMORIZATION}. A database (sqlite:///mlflow.db) can",
+                "logs memorization/<layer> as memorization_by_layer/<layer>: MLflow's file store "
+                "cannot hold it beside memorization. A database (sqlite:///mlflow.db) can",
             )
         self.record.start(trainer.current_epoch)
         self.report = self.memorization = None
@@ -300,10 +296,10 @@ class AnomalyFilterCallback(Callback):
         if due and self.samples is not None:
             self._probe_network(trainer, pl_module, trainer.current_epoch)
         if self.history:
-            for name, value in self._metrics().items():
-                bar = name in (NAME, MEMORIZATION)
+            for name, value in self._metrics(trainer).items():
+                bar = name in (NAME, METRICS[0])
                 pl_module.log(self.prefix + name, value, prog_bar=bar, sync_dist=True, batch_size=1)
-        show_monitors(trainer, self.prefix, self._stand_ins())
+        show_monitors(trainer, self.prefix, self._stand_ins(trainer))
         measured = bool(self.history) and "memorization" in self.history[-1]
         memorization = self.memorization if measured else None
         self.gallery.end_epoch(trainer, self.report, self.history, memorization)
@@ -410,26 +406,28 @@ class AnomalyFilterCallback(Callback):
         self._fit = running_fit(trainer, pl_module, self.probe_step, samples, self.history)
         for action in self.actions:
             action.start(self._fit, resumed=resumed)
-        names_of_all = {*self._metrics(), *self._stand_ins()}
+        names_of_all = {*self._metrics(trainer), *self._stand_ins(trainer)}
         warn_about_early_readers(trainer, {self.prefix + name for name in names_of_all})
 
     def _let_go(self) -> None:
         self.samples = self._readouts = self._fit = None
         self._memorizing.stop()
 
-    def _metrics(self) -> dict[str, float]:
+    def _metrics(self, trainer: Trainer) -> dict[str, float]:
         """Return what is logged at the end of an epoch."""
         metrics = self.record.metrics(() if self._readouts is None else self._readouts.plan.names)
         if self._memorizing.training is not None:
-            metrics.update(self.record.memorization_metrics(self._by_layer))
+            flat = keeps_metrics_as_files(trainer)
+            by_layer = "memorization_by_layer" if flat else "memorization"
+            metrics.update(self.record.memorization_metrics(by_layer))
         for action in self.actions:
             metrics.update(action.metrics())
         return metrics
 
-    def _stand_ins(self) -> dict[str, float]:
+    def _stand_ins(self, trainer: Trainer) -> dict[str, float]:
         """Return what monitors see in place of values that are not known."""
-        metrics = self._metrics()
-        missing = {name: UNKNOWN for name in MEMORIZATION_METRICS if name not in metrics}
+        metrics = self._metrics(trainer)
+        missing = {name: UNKNOWN for name in METRICS if name not in metrics}
         watched = self._memorizing.training is not None
         return ({} if self.history else metrics) | (missing if watched else {})
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -11,11 +10,9 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_warn
 
 from filterwatch.detection import AnomalyReport
-from filterwatch.memorization import OUTPUT, MemorizationReport
+from filterwatch.memorization import MemorizationReport, history_entry, logged_values
 
 NAME = "anomaly_filters"
-MEMORIZATION = "memorization"
-MEMORIZATION_METRICS = (MEMORIZATION, "generalization_gap", "memorized_samples")
 # What decides which samples a probe has.
 SAMPLE_SETTINGS = frozenset({"probe_size", "seed"})
 
@@ -30,9 +27,7 @@ class Record:
 
     Attributes:
         history: One dict a probe: ``epoch``, ``count``, ``distinct``, ``by_layer``,
-            ``outlier_samples``; where memorization was measured also ``memorization`` and
-            ``memorization_errors``, values and standard errors by layer, the output's last, and
-            ``memorized_samples``.
+            ``outlier_samples``; where memorization was measured also what `history_entry` returns.
         seconds: What each of them cost.
         flagged: The maps that the newest one flagged, as (layer, channel).
     """
@@ -58,10 +53,7 @@ class Record:
             "outlier_samples": len(report.outlier_samples()),
         }
         if memorization is not None:
-            rows = {name: row for name, row in memorization.layers.items() if row.kind != "joint"}
-            entry["memorization"] = {name: row.value for name, row in rows.items()}
-            entry["memorization_errors"] = {name: row.standard_error for name, row in rows.items()}
-            entry["memorized_samples"] = memorization.memorized_samples
+            entry |= history_entry(memorization)
         self.history.append(entry)
         self.seconds.append(seconds)
         self.flagged = [(anomaly.layer, anomaly.channel) for anomaly in report.anomalies]
@@ -108,24 +100,9 @@ class Record:
         }
 
     def memorization_metrics(self, by_layer: str) -> dict[str, float]:
-        """Return the newest memorization under the names that it is logged by, as far as it goes.
-
-        Args:
-            by_layer: Begins the names of single layers.
-        """
+        """Return the newest memorization; see `logged_values`."""
         measured = [entry for entry in self.history if "memorization" in entry]
-        if not measured:
-            return {}
-        newest = measured[-1]
-        values = dict(newest["memorization"])
-        gap = values.pop(OUTPUT, math.nan)
-        found = {
-            MEMORIZATION: list(values.values())[-1],
-            "generalization_gap": gap,
-            "memorized_samples": newest["memorized_samples"],
-            **{f"{by_layer}/{layer}": value for layer, value in values.items()},
-        }
-        return {name: value for name, value in found.items() if not math.isnan(value)}
+        return logged_values(measured[-1], by_layer) if measured else {}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the record for a checkpoint."""

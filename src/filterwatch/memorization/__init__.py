@@ -18,6 +18,7 @@ from filterwatch.memorization.features import (
     find_decoded_layers,
     joined,
 )
+from filterwatch.memorization.history import METRICS, history_entry, logged_values
 from filterwatch.memorization.measure import (
     LabeledSamples,
     TrainingRecord,
@@ -33,6 +34,7 @@ __all__ = [
     "EVIDENCE_FLOOR",
     "FEWEST_IN_HALF",
     "JOINT",
+    "METRICS",
     "OUTPUT",
     "BatchFeatures",
     "DecodedLayer",
@@ -55,8 +57,10 @@ __all__ = [
     "follow",
     "halve",
     "hear_training",
+    "history_entry",
     "joined",
     "log_probabilities",
+    "logged_values",
     "measure_memorization",
     "score_samples",
 ]

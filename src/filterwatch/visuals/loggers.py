@@ -13,6 +13,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from PIL import Image
 
 from filterwatch._compat import scalar_step
+from filterwatch.memorization import METRICS
 from filterwatch.visuals.drawing import Pixels
 
 Layout = dict[str, dict[str, list[Any]]]
@@ -92,10 +93,10 @@ def scalar_layout(
     return {dashboard: charts for dashboard, charts in layout.items() if charts}
 
 
-def memorization_names(metric: str) -> tuple[str, str, str]:
+def memorization_names(metric: str) -> list[str]:
     """Return the names of what is logged beside the memorization of layers, itself first."""
-    prefix = metric.removesuffix("memorization")
-    return metric, f"{prefix}generalization_gap", f"{prefix}memorized_samples"
+    prefix = metric.removesuffix(METRICS[0])
+    return [prefix + name for name in METRICS]
 
 
 def _layer_charts(layers: Mapping[str, Sequence[str]], between: str) -> dict[str, list[Any]]:
