@@ -90,6 +90,14 @@ def first_samples(batch: Any, n_samples: int) -> Any:
     return _take(batch, slice(n_samples), count_samples(batch))
 
 
+def few_samples(batch: Any) -> Any:
+    """Return two samples of a batch, or all of one whose images are not found."""
+    try:
+        return first_samples(batch, 2)
+    except ValueError:
+        return batch
+
+
 def split_batch(batch: Any) -> Iterator[Any]:
     """Yield the samples of a batch; what does not have one entry a sample is in each as it is."""
     n_samples = count_samples(batch)

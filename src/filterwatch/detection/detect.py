@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import replace
-from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from filterwatch._checks import check_choice, check_integer, check_patterns, check_seed
-from filterwatch.batches import count_samples, first_samples
+from filterwatch.batches import count_samples, few_samples
 from filterwatch.detection.cluster import cluster_layers
 from filterwatch.detection.criteria import AnomalyCriteria, check_criteria
 from filterwatch.detection.memory import FREE_SHARE, Plan, Workspace, plan_ranks
@@ -115,7 +114,7 @@ def detect_anomaly_filters(
         memory_budget=memory_budget,
         in_one_batch=in_one_batch,
     )
-    return _take_through(
+    return detect_as_planned(
         model,
         batches,
         replace(plan, outputs=None),
@@ -132,7 +131,7 @@ def detect_anomaly_filters(
 
 def detect_as_planned(
     model: nn.Module,
-    batches: Sequence[Any],
+    batches: Iterable[Any],
     plan: Plan,
     *,
     criteria: AnomalyCriteria,
@@ -148,80 +147,54 @@ def detect_as_planned(
     """Take a probe through the stages; `detect_anomaly_filters` explains the arguments.
 
     For probes that follow one another: layers are found and memory is planned once. Where a network
-    has changed since, both are done again. A listener follows the passes; see `observe`.
+    has changed since, both are done again, for which batches must be there twice: a plan without
+    ``outputs`` does not look for changes. A listener follows the passes; see `observe`.
     """
-    detect = partial(
-        _take_through,
-        model,
-        batches,
-        criteria=criteria,
-        max_clusters=max_clusters,
-        pca=pca,
-        votes=votes,
-        seed=seed,
-        forward=forward,
-        masks=masks,
-        on_progress=on_progress,
-        listener=listener,
-    )
+
+    def detect(plan: Plan) -> AnomalyReport:
+        reduction = Reduction(plan, pca=pca, on_progress=on_progress)
+        observe(
+            model,
+            batches,
+            reduction.add,
+            layers=plan.layers,
+            masks=masks,
+            forward=forward,
+            seed=seed,
+            outputs=plan.outputs,
+            listener=listener,
+        )
+        reduced, skipped = reduction.finish()
+        clusterings = cluster_layers(reduced, max_clusters=max_clusters, on_progress=on_progress)
+        ballots = None
+        if votes:
+            ballots = vote(reduced, criteria=criteria, votes=votes, max_clusters=max_clusters)
+        return judge(
+            plan,
+            reduced,
+            clusterings,
+            criteria=criteria,
+            ballots=ballots,
+            skipped=skipped,
+            settings={"max_clusters": max_clusters, "pca": pca, "seed": seed, "votes": votes},
+        )
+
     try:
         return detect(plan)
     except NetworkChangedError:
+        kept = list(batches)
         again = plan_detection(
             model,
-            _few(batches[0]),
+            few_samples(kept[0]),
             plan.n_samples,
             layers=plan.patterns,
             forward=forward,
             seed=seed,
             memory_budget=plan.memory_budget,
-            in_one_batch=len(batches) == 1,
+            in_one_batch=len(kept) == 1,
         )
         # It may run other layers for a few samples than for a batch.
         return detect(replace(again, outputs=None))
-
-
-def _take_through(
-    model: nn.Module,
-    batches: Iterable[Any],
-    plan: Plan,
-    *,
-    criteria: AnomalyCriteria,
-    max_clusters: int,
-    pca: PCA,
-    votes: int,
-    seed: int,
-    forward: Forward | None,
-    masks: Masks | None,
-    on_progress: ProgressCallback | None,
-    listener: Listener | None = None,
-) -> AnomalyReport:
-    reduction = Reduction(plan, pca=pca, on_progress=on_progress)
-    observe(
-        model,
-        batches,
-        reduction.add,
-        layers=plan.layers,
-        masks=masks,
-        forward=forward,
-        seed=seed,
-        outputs=plan.outputs,
-        listener=listener,
-    )
-    reduced, skipped = reduction.finish()
-    clusterings = cluster_layers(reduced, max_clusters=max_clusters, on_progress=on_progress)
-    ballots = None
-    if votes:
-        ballots = vote(reduced, criteria=criteria, votes=votes, max_clusters=max_clusters)
-    return judge(
-        plan,
-        reduced,
-        clusterings,
-        criteria=criteria,
-        ballots=ballots,
-        skipped=skipped,
-        settings={"max_clusters": max_clusters, "pca": pca, "seed": seed, "votes": votes},
-    )
 
 
 def plan_detection(
@@ -315,14 +288,6 @@ def _looked_at(
         n_samples = sum(map(count_samples, batches))
     iterator = iter(batches)
     first = next(iterator, None)
-    few = _few(first)
+    few = few_samples(first)
     in_one_batch = few is not first and count_samples(first) == n_samples
     return chain([first], iterator), n_samples, few, in_one_batch
-
-
-def _few(batch: Any) -> Any:
-    """Return two samples of a batch, or all of one whose images only ``forward`` finds."""
-    try:
-        return first_samples(batch, 2)
-    except ValueError:
-        return batch

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, RandomSampler
 
 from filterwatch._checks import check_integer, check_patterns, check_seed
-from filterwatch.batches import count_samples, describe, find_labels, first_samples
+from filterwatch.batches import count_samples, describe, few_samples, find_labels
 from filterwatch.memorization.contrast import Contrast
 from filterwatch.memorization.evidence import (
     JOINT,
@@ -120,7 +120,9 @@ def fit_held_out(
     check_patterns("layers", layers)
     with preserved_random_state(seed):  # which iterating a DataLoader draws from
         first, batches = _begun(held_out, batch_size, "held_out")
-        found = find_decoded_layers(model, _few(first), layers=layers, forward=forward, seed=seed)
+        found = find_decoded_layers(
+            model, few_samples(first), layers=layers, forward=forward, seed=seed
+        )
         gathered: list[BatchFeatures] = []
         follow(model, batches, found, gathered.append, forward=forward, seed=seed)
         return HeldOut.fit(found, joined(gathered), seed=seed)
@@ -310,11 +312,3 @@ def _begun(samples: LabeledSamples, batch_size: int, name: str) -> tuple[Any, It
     if n_samples is not None:
         class_labels(find_labels(first, n_samples), f"{name}, a batch of {describe(first)}")
     return first, chain([first], iterator)
-
-
-def _few(batch: Any) -> Any:
-    """Return two samples of a batch, or all of one whose images only ``forward`` finds."""
-    try:
-        return first_samples(batch, 2)
-    except ValueError:
-        return batch
