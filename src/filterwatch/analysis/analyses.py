@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from filterwatch._words import first_few
 from filterwatch.analysis.folder_probe import ProbeImages
-from filterwatch.analysis.model_files import InputError, first_few
+from filterwatch.analysis.model_files import InputError
 from filterwatch.analysis.model_loading import LoadedModel
 from filterwatch.analysis.training_images import Memorization
 from filterwatch.batches import find_logits

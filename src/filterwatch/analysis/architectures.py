@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from filterwatch.analysis.model_files import InputError, first_few
+from filterwatch._words import first_few
+from filterwatch.analysis.model_files import InputError
 from filterwatch.models import NETWORKS
 
 

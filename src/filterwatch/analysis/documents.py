@@ -14,9 +14,9 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
+from filterwatch._words import first_few
 from filterwatch.analysis.analyses import Analysis, Comparison, Filter
 from filterwatch.analysis.folder_probe import ProbeImages
-from filterwatch.analysis.model_files import first_few
 from filterwatch.analysis.training_images import Memorization
 from filterwatch.datamodules import resize
 from filterwatch.visuals import PageImages, PageMemorization, PageModel, write_page

@@ -12,7 +12,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from filterwatch.analysis.model_files import InputError, first_few
+from filterwatch._words import first_few
+from filterwatch.analysis.model_files import InputError
 from filterwatch.analysis.model_loading import LoadedModel, Statistics
 from filterwatch.datamodules import (
     ImageSource,

@@ -23,12 +23,6 @@ class InputError(ValueError):
     """A file, a folder or an argument cannot be used; the message names it and the remedy."""
 
 
-def first_few(names: list[str], shown: int = 5) -> str:
-    """Return the first of many names in one line, and how many more there are."""
-    more = f", … {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
-
-
 @dataclass(frozen=True)
 class WatchedFit:
     """What an `AnomalyFilterCallback` that measured memorization left in a checkpoint."""

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from filterwatch._words import first_few
 from filterwatch.analysis.architectures import (
     Architecture,
     find_architecture,
@@ -20,7 +21,6 @@ from filterwatch.analysis.model_files import (
     Checkpoint,
     InputError,
     WatchedFit,
-    first_few,
     read_checkpoint,
 )
 from filterwatch.models import NETWORKS, ImageClassifier

@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from filterwatch._words import first_few
 from filterwatch.analysis.folder_probe import ProbeImages, images_like, list_images
-from filterwatch.analysis.model_files import InputError, first_few
+from filterwatch.analysis.model_files import InputError
 from filterwatch.analysis.model_loading import LoadedModel
 from filterwatch.datamodules import (
     Stream,

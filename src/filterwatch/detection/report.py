@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
+from filterwatch._words import as_text, first_few
 from filterwatch.detection.cluster import Clusterings
 from filterwatch.detection.criteria import (
     AnomalyCriteria,
@@ -259,12 +259,9 @@ class AnomalyReport:
         table.add_column("channels: outlier samples", overflow="fold")
         for name, layer in self.layers.items():
             flagged = [anomaly for anomaly in self.anomalies if anomaly.layer == name]
-            shown = ", ".join(
-                f"{anomaly.channel}: {len(anomaly.outliers)}" for anomaly in flagged[:8]
-            )
-            more = f", … {len(flagged) - 8} more" if len(flagged) > 8 else ""
+            shown = [f"{anomaly.channel}: {len(anomaly.outliers)}" for anomaly in flagged]
             numbers = (len(layer.ch_index), len(layer.dead), layer.count)
-            table.add_row(escape(name), *map(str, numbers), shown + more)
+            table.add_row(escape(name), *map(str, numbers), first_few(shown, 8))
         return table
 
     def _notes(self) -> Iterator[str]:
@@ -276,10 +273,7 @@ class AnomalyReport:
             yield f"skipped {name}: {reason}"
 
     def __str__(self) -> str:
-        console = Console(width=100, color_system=None, force_terminal=False)
-        with console.capture() as capture:
-            console.print(self)
-        return capture.get()
+        return as_text(self)
 
 
 def judge(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from filterwatch._words import first_few
 from filterwatch.memorization.decoder import FEWEST_IN_HALF
 from filterwatch.memorization.evidence import UnmeasurableError
 
@@ -92,5 +93,4 @@ def _by_class(values: Tensor, member: Tensor, n: int) -> tuple[Tensor, Tensor, T
 
 
 def _few_of(labels: set[int]) -> str:
-    shown = [str(label) for label in sorted(labels)]
-    return ", ".join(shown[:6]) + (", …" if len(shown) > 6 else "")
+    return first_few([str(label) for label in sorted(labels)], 6)

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
+
+from filterwatch._words import as_text, first_few
 
 _FORMAT = 1
 _NUMBERS = ("value", "standard_error", "training_accuracy", "held_out_accuracy")
@@ -142,7 +145,7 @@ class MemorizationReport:
         Args:
             k: How many at most; ``None`` returns all.
         """
-        return self._ranked(self._is_contradicted(), k)
+        return list(islice((each for each in self._ranked() if each.is_contradicted), k))
 
     def memorized(self, k: int | None = None) -> list[Sample]:
         """Return the contradicted samples that the network gives their label, worst first.
@@ -150,33 +153,22 @@ class MemorizationReport:
         Args:
             k: How many at most; ``None`` returns all.
         """
-        return self._ranked(self._is_contradicted() & (self.predictions == self.labels), k)
+        return list(islice((each for each in self._ranked() if each.is_memorized), k))
 
     @property
     def _output(self) -> LayerMemorization | None:
         last = list(self.layers.values())[-1]
         return last if last.kind == "output" else None
 
-    def _is_contradicted(self) -> Tensor:
-        known = ~self.layers[self.witness].evidence.isnan()
-        return known & (self.witness_labels != self.labels)
-
-    def _ranked(self, chosen: Tensor, k: int | None) -> list[Sample]:
-        evidence = self.layers[self.witness].evidence
-        positions = chosen.nonzero().flatten()
-        order = evidence[positions].argsort(stable=True)[:k]
-        return [self._sample(position) for position in positions[order].tolist()]
-
-    def _sample(self, position: int) -> Sample:
-        output = self._output
-        return Sample(
-            index=position,
-            label=int(self.labels[position]),
-            witness_label=int(self.witness_labels[position]),
-            evidence=float(self.layers[self.witness].evidence[position]),
-            confidence=math.nan if output is None else math.exp(output.evidence[position]),
-            prediction=int(self.predictions[position]),
-        )
+    def _ranked(self) -> Iterator[Sample]:
+        """Yield every sample, that of the lowest evidence first, those without any last."""
+        evidence, output = self.layers[self.witness].evidence, self._output
+        unknown = torch.full_like(evidence, math.nan)
+        confidence = unknown if output is None else output.evidence.exp()
+        order = evidence.argsort(stable=True)
+        values = (self.labels, self.witness_labels, evidence, confidence, self.predictions)
+        columns = [value[order].tolist() for value in values]
+        return map(Sample, order.tolist(), *columns)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as plain lists, numbers and strings, NaN as ``None``."""
@@ -289,10 +281,7 @@ class MemorizationReport:
         )
 
     def __str__(self) -> str:
-        console = Console(width=100, color_system=None, force_terminal=False)
-        with console.capture() as capture:
-            console.print(self)
-        return capture.get()
+        return as_text(self)
 
     def _repr_html_(self) -> str:
         console = Console(width=100, record=True, file=io.StringIO())
@@ -304,7 +293,7 @@ def _by_reason(reasons: Mapping[Any, str]) -> Iterator[tuple[str, str]]:
     """Yield each reason with a few of what it holds for."""
     for reason in dict.fromkeys(reasons.values()):
         names = [str(name) for name, other in reasons.items() if other == reason]
-        yield reason, ", ".join(names[:8]) + (f", … {len(names) - 8} more" if names[8:] else "")
+        yield reason, first_few(names, 8)
 
 
 def _number(value: float) -> float | None:
