@@ -188,7 +188,7 @@ class AnomalyFilterCallback(Callback):
             memorization=prefix + METRICS[0],
         )
         self._memorizing = MemorizationWatch(
-            training_probe, seed, self._failures, enabled=memorization
+            training_probe, self._failures, batch_size=batch_size, seed=seed, enabled=memorization
         )
         self._restored_settings: dict[str, Any] | None = None
         self._started = 0.0

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_info
 
 from filterwatch._failures import Failures
 from filterwatch.callbacks.probe import Probe
@@ -38,9 +37,10 @@ class MemorizationWatch:
 
     Args:
         source: Where training samples come from.
-        enabled: Whether memorization is to be measured at all.
-        seed: Seed of everything random.
         failures: Says why memorization is not measured.
+        batch_size: Number of samples in one forward pass.
+        seed: Seed of everything random.
+        enabled: Whether memorization is to be measured at all.
 
     Attributes:
         training: The training samples, while they are watched.
@@ -48,12 +48,19 @@ class MemorizationWatch:
     """
 
     def __init__(
-        self, source: TrainingSource, seed: int, failures: Failures, *, enabled: bool
+        self,
+        source: TrainingSource,
+        failures: Failures,
+        *,
+        batch_size: int,
+        seed: int,
+        enabled: bool,
     ) -> None:
         self.training: Probe | None = None
         self.indices: list[int] | None = None
         self._enabled = enabled
         self._source = source
+        self._batch_size = batch_size
         self._seed = seed
         self._failures = failures
         self._held_out: Probe | None = None
@@ -86,12 +93,20 @@ class MemorizationWatch:
             return
         with self._failures.softly("measure memorization in this fit"):
             try:
-                held_out = take_held_out(trainer, pl_module, probe, samples, self._seed)
+                held_out = take_held_out(
+                    trainer,
+                    pl_module,
+                    probe,
+                    samples,
+                    batch_size=self._batch_size,
+                    seed=self._seed,
+                )
                 self.training = take_training_probe(
                     trainer,
                     pl_module,
                     self._source,
                     held_out,
+                    batch_size=self._batch_size,
                     seed=self._seed,
                     failures=self._failures,
                     indices=self.indices if resumed and self._source is None else None,
@@ -99,7 +114,7 @@ class MemorizationWatch:
             except UnmeasurableError as error:
                 if self._source is not None:
                     raise
-                rank_zero_info(f"AnomalyFilterCallback does not measure memorization: {error}")
+                self._failures.inform(str(error), f"does not measure memorization: {error}")
                 return
             self.indices = self.training.indices
             self._decoded = find_decoded_layers(
@@ -108,14 +123,12 @@ class MemorizationWatch:
             self._held_out, self._shares = held_out, held_out is samples
             if not self._shares:
                 n_classes = len(class_counts(held_out))
-                rank_zero_info(
-                    f"AnomalyFilterCallback measures memorization against {held_out.n_samples} "
-                    f"held-out samples of {n_classes} classes, beside its probe, which "
-                    + (
-                        "holds training samples"
-                        if samples.is_training_data
-                        else "has too few of each class"
-                    )
+                is_training = samples.is_training_data
+                why = "holds training samples" if is_training else "has too few of each class"
+                self._failures.inform(
+                    "held out",
+                    f"measures memorization against {held_out.n_samples} held-out samples of "
+                    f"{n_classes} classes, beside its probe, which {why}",
                 )
 
     def stop(self) -> None:

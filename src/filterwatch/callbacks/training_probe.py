@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import copy
 from collections import Counter
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
-from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from filterwatch._compat import limits_training, validation_loaders
 from filterwatch._failures import Failures, first_process_outcome
 from filterwatch.batches import find_images, find_labels
+from filterwatch.callbacks.evaluated_data import as_evaluated, draws_at_random, read_apart
 from filterwatch.callbacks.evaluation import evaluation_stage
 from filterwatch.callbacks.probe import (
     Probe,
@@ -36,14 +35,13 @@ from filterwatch.memorization import (
     checked_labels,
     class_labels,
 )
-from filterwatch.observing import preserved_random_state, undisturbed
+from filterwatch.observing import undisturbed
 
 TrainingSource = tuple[Tensor, Tensor] | Dataset[Any] | DataLoader[Any] | None
 
 # Samples of a class, where there are too many classes for all of them to be in a probe.
 _OF_A_CLASS = 4 * FEWEST_IN_HALF
-# Samples that are read twice, to see whether a data set draws them at random.
-_READ_TWICE = 8
+_TRAINING_DATA = "training data"
 
 
 def check_training_probe(source: object) -> None:
@@ -80,7 +78,13 @@ def labels_of(samples: Probe) -> Tensor | None:
 
 
 def take_held_out(
-    trainer: Trainer, pl_module: LightningModule, probe: Any, samples: Probe, seed: int
+    trainer: Trainer,
+    pl_module: LightningModule,
+    probe: Any,
+    samples: Probe,
+    *,
+    batch_size: int,
+    seed: int,
 ) -> Probe:
     """Return the held-out samples that labels are decoded from: the probe, where that will do.
 
@@ -92,6 +96,7 @@ def take_held_out(
         pl_module: Its module.
         probe: What the user asked for as the probe.
         samples: The probe.
+        batch_size: Number of samples in a batch.
         seed: Seed of the choice.
 
     Raises:
@@ -117,7 +122,7 @@ def take_held_out(
         if _covered(torch.from_numpy(np.unique(known[chosen], return_inverse=True)[1])) < 0.5:
             wanted = _classes_for(known[list(pool)], size, seed)
             chosen = choose_like(pool, known, wanted, size, seed)
-        taken = batches_of(Subset(dataset, chosen), loader.collate_fn, _batch_size(samples))
+        taken = batches_of(Subset(dataset, chosen), loader.collate_fn, batch_size)
     held_out = Probe(*taken, len(chosen), source, chosen, len(dataset))
     checked_labels(labels_of(held_out))
     return held_out
@@ -129,6 +134,7 @@ def take_training_probe(
     source: TrainingSource,
     held_out: Probe,
     *,
+    batch_size: int,
     seed: int,
     failures: Failures,
     indices: list[int] | None = None,
@@ -142,6 +148,7 @@ def take_training_probe(
             datamodule where there is one, else the training data, with the validation data's
             transform where it has one that can be replaced.
         held_out: The held-out samples.
+        batch_size: Number of samples in a batch.
         seed: Seed of the choice.
         failures: Says what there is to say.
         indices: Samples taken before, to be taken again.
@@ -157,16 +164,16 @@ def take_training_probe(
                 "data set or (images, labels) of training samples as evaluation sees them)"
             )
         pool, collate = sample_pool(loader), loader.collate_fn
-        dataset = _apart(loader.dataset, name)
+        dataset = read_apart(loader.dataset, name)
         loaders = validation_loaders(trainer)
         validation = None if loaders is None else first_loader(loaders)
-        compared: Any = None
-        if has_indexed_samples(validation):
-            compared = _apart(validation.dataset, "validation data")
-        if name == "training data" and has_indexed_samples(validation):
+        if name == _TRAINING_DATA and has_indexed_samples(validation):
             collate = validation.collate_fn  # training's may mix images
-            dataset = as_evaluated(dataset, compared)
-        if draws_at_random(dataset, seed) and not (compared and draws_at_random(compared, seed)):
+            dataset = as_evaluated(dataset, read_apart(validation.dataset, "validation data"))
+        if draws_at_random(dataset, seed) and not (
+            has_indexed_samples(validation)
+            and draws_at_random(read_apart(validation.dataset, "validation data"), seed)
+        ):
             failures.warn(
                 "augmentation",
                 "measures memorization on training images that are changed at random: the network "
@@ -174,7 +181,7 @@ def take_training_probe(
                 "are too low. Pass training_probe=… (a data set of training images, prepared as "
                 "those of validation are)",
             )
-        if name == "training data" and limits_training(trainer):
+        if name == _TRAINING_DATA and limits_training(trainer):
             failures.warn(
                 "limit",
                 "takes its training images from all of the training data, although the Trainer "
@@ -188,81 +195,8 @@ def take_training_probe(
         indices = first_process_outcome(
             trainer, lambda: indices or choose_like(pool, known, counts, held_out.n_samples, seed)
         )
-        taken = batches_of(Subset(dataset, indices), collate, _batch_size(held_out))
+        taken = batches_of(Subset(dataset, indices), collate, batch_size)
     return Probe(*taken, len(indices), name, indices, len(dataset), is_training_data=True)
-
-
-def as_evaluated(dataset: Any, validation: Any) -> Any:
-    """Return a training set with the transform of a validation set, where both have one.
-
-    Looks into ``Subset`` and ``ConcatDataset``. Sets of other classes stay as they are.
-    """
-    if isinstance(dataset, Subset):
-        return Subset(as_evaluated(dataset.dataset, validation), dataset.indices)
-    if isinstance(dataset, ConcatDataset):
-        return ConcatDataset([as_evaluated(part, validation) for part in dataset.datasets])
-    while isinstance(validation, (Subset, ConcatDataset)):
-        inner = validation.dataset if isinstance(validation, Subset) else validation.datasets[0]
-        validation = inner
-    if type(dataset) is not type(validation) or dataset is validation:
-        return dataset
-    names = [
-        name
-        for name in ("transform", "transforms")  # torchvision's sets have both
-        if hasattr(dataset, name) and hasattr(validation, name)
-    ]
-    evaluated = copy.copy(dataset) if names else dataset
-    try:
-        for name in names:
-            setattr(evaluated, name, getattr(validation, name))
-    except AttributeError:  # it may not be set
-        return dataset
-    return evaluated
-
-
-def draws_at_random(dataset: Any, seed: int) -> bool:
-    """Return whether images of a data set, from all over it, differ when they are read again."""
-    if isinstance(dataset, TensorDataset):
-        return False
-    for index in range(0, len(dataset), max(1, len(dataset) // _READ_TWICE)):
-        read = []
-        for again in (0, 1):
-            with preserved_random_state((seed + again) % 2**32):
-                read.append(_tensors_of(dataset[index]))
-        first, second = read
-        if len(first) != len(second) or not all(map(_equal, first, second)):
-            return True
-    return False
-
-
-def _apart(dataset: Any, name: str) -> Any:
-    """Return a copy of a data set that shares nothing with it but tensors and arrays.
-
-    Reading it leaves no trace in the original: no file opened before workers are started, no image
-    in a cache, no step of a random generator.
-
-    Raises:
-        UnmeasurableError: If it cannot be copied.
-    """
-    try:
-        return copy.deepcopy(dataset, {id(array): array for array in _arrays_in(dataset)})
-    except Exception as error:
-        raise UnmeasurableError(
-            f"the data set of the {name} cannot be copied ({type(error).__name__}: {error}), and "
-            "reading it might leave traces in training: pass training_probe=… (training samples as "
-            "evaluation sees them)"
-        ) from error
-
-
-def _arrays_in(value: Any, depth: int = 4) -> list[Any]:
-    """Return the tensors and arrays in the attributes of a data set and of those that it wraps."""
-    if isinstance(value, (Tensor, np.ndarray)):
-        return [value]
-    if isinstance(value, (list, tuple)) and len(value) < 100:
-        parts: Iterable[Any] = value
-    else:
-        parts = vars(value).values() if depth and hasattr(value, "__dict__") else ()
-    return [array for part in parts for array in _arrays_in(part, depth - 1)] if depth else []
 
 
 def _training_loader(trainer: Trainer, source: TrainingSource) -> tuple[Any, str]:
@@ -278,7 +212,7 @@ def _training_loader(trainer: Trainer, source: TrainingSource) -> tuple[Any, str
         loader = datamodule.training_probe_dataloader()
         if loader is not None:
             return loader, f"{type(datamodule).__name__}.training_probe_dataloader()"
-    return first_loader(trainer.train_dataloader), "training data"
+    return first_loader(trainer.train_dataloader), _TRAINING_DATA
 
 
 def _covered(labels: Tensor) -> float:
@@ -299,22 +233,3 @@ def _classes_for(labels: np.ndarray[Any, Any], size: int, seed: int) -> Counter[
     order = torch.randperm(len(values), generator=torch.Generator().manual_seed(seed)).tolist()
     fit = [values[at].item() for at in order if counts[at] >= 2 * FEWEST_IN_HALF]
     return Counter(dict.fromkeys(fit[: max(2, size // _OF_A_CLASS)], _OF_A_CLASS))
-
-
-def _batch_size(samples: Probe) -> int:
-    try:
-        return len(find_images(samples.batches[0]))
-    except ValueError:
-        return 1
-
-
-def _tensors_of(value: Any) -> list[Any]:
-    if isinstance(value, (list, tuple)):
-        return [tensor for entry in value for tensor in _tensors_of(entry)]
-    if isinstance(value, dict):
-        return [tensor for entry in value.values() for tensor in _tensors_of(entry)]
-    return [value] if isinstance(value, (Tensor, np.ndarray)) else []
-
-
-def _equal(first: Any, second: Any) -> bool:
-    return first.shape == second.shape and bool((first == second).all())
