@@ -34,7 +34,7 @@ from filterwatch.callbacks.probe import (
     running_fit,
     take_probe,
 )
-from filterwatch.callbacks.readouts import Readout, Readouts
+from filterwatch.callbacks.readouts import Readouts
 from filterwatch.callbacks.record import (
     NAME,
     SAMPLE_SETTINGS,
@@ -437,23 +437,12 @@ class AnomalyFilterCallback(Callback):
         if note := compilation_note():
             rank_zero_info(f"AnomalyFilterCallback: {note}")
         masks = next((each.masks for each in self.actions if each.masks is not None), None)
-        found: Readout | None = None
-        going_on = "training goes on, and the last values are logged again"
-        with self._failures.softly(f"probe the network in epoch {epoch}", going_on):
-            assert self._readouts is not None
-            found = self._readouts.take(epoch, masks, self.gallery.noting_predictions)
+        assert self._readouts is not None
+        found = self._readouts.take(epoch, masks, self.gallery.noting_predictions)
         if found is None:
             return
         report, memorization = found
         self.report, self.memorization = report, memorization or self.memorization
-        for layer, reason in report.skipped.items():
-            self._failures.warn(layer, f"skips the layer {layer}: {reason}")
-        unmeasured = {} if memorization is None else memorization.skipped
-        for layer in unmeasured.keys() - report.skipped.keys():
-            self._failures.inform(
-                f"memorization of {layer}",
-                f"measures no memorization of {layer}: {unmeasured[layer]}",
-            )
         self.record.add(epoch, report, memorization, time.perf_counter() - started)
         if self._fit is None or not self.actions:
             return

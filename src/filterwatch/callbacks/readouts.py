@@ -19,6 +19,8 @@ from filterwatch.observing import Masks
 from filterwatch.visuals import probe_progress
 
 Forward = Callable[[Any], object]
+
+_GOING_ON = "training goes on, and the last values are logged again"
 Noting = Callable[[Forward], Forward]
 
 
@@ -41,7 +43,7 @@ class Readouts:
         settings: Arguments of `detect_as_planned`.
         step: Sends a batch through the network.
         memorizing: What measures memorization.
-        failures: What becomes of a measurement of memorization that fails.
+        failures: What becomes of a readout that fails.
     """
 
     trainer: Trainer
@@ -53,33 +55,42 @@ class Readouts:
     memorizing: MemorizationWatch
     failures: Failures
 
-    def take(
-        self, epoch: int, masks: Masks | None, noting: Callable[[Forward], Forward]
-    ) -> Readout:
-        """Return what the first process found in an epoch.
+    def take(self, epoch: int, masks: Masks | None, noting: Noting) -> Readout | None:
+        """Return what the first process found in an epoch; warn where that is ``None`` or less.
 
         Args:
             epoch: The epoch.
             masks: Masks on the network's filters.
             noting: Makes a forward pass of the probe note what is to be noted of it.
-
-        Raises:
-            Exception: If the anomaly filters cannot be found. Where only memorization cannot be
-                measured, there is a warning.
         """
-        return first_process_outcome(
-            self.trainer,
-            partial(self._take, epoch, masks, noting),
-            pack=lambda found: tuple(each and each.to_dict() for each in found),
-            unpack=lambda found: Readout(
-                AnomalyReport.from_dict(found[0]),
-                found[1] and MemorizationReport.from_dict(found[1]),
-            ),
-        )
+        found: Readout | None = None
+        with self.failures.softly(f"probe the network in epoch {epoch}", _GOING_ON):
+            found = first_process_outcome(
+                self.trainer,
+                partial(self._take, epoch, masks, noting),
+                pack=lambda found: tuple(each and each.to_dict() for each in found),
+                unpack=lambda found: Readout(
+                    AnomalyReport.from_dict(found[0]),
+                    found[1] and MemorizationReport.from_dict(found[1]),
+                ),
+            )
+        if found is not None:
+            self._say_what_is_skipped(found)
+        return found
+
+    def _say_what_is_skipped(self, found: Readout) -> None:
+        skipped = found.report.skipped
+        for layer, reason in skipped.items():
+            self.failures.warn(layer, f"skips the layer {layer}: {reason}")
+        unmeasured = {} if found.memorization is None else found.memorization.skipped
+        for layer in unmeasured.keys() - skipped.keys():
+            self.failures.inform(
+                f"memorization of {layer}",
+                f"measures no memorization of {layer}: {unmeasured[layer]}",
+            )
 
     def _take(self, epoch: int, masks: Masks | None, noting: Noting) -> Readout:
         forward = partial(evaluate, self.trainer, self.module, step=self.step)
-        consequence = "training goes on, and the last values are logged again"
         with probe_progress(self.trainer) as on_progress:
             report = detect_as_planned(
                 self.module,
@@ -94,6 +105,6 @@ class Readouts:
         if not report.layers:  # a count of 0 would look like the best network there is
             raise RuntimeError(f"no layer can be judged: {report.skipped}")
         memorization = None
-        with self.failures.softly(f"measure memorization in epoch {epoch}", consequence):
+        with self.failures.softly(f"measure memorization in epoch {epoch}", _GOING_ON):
             memorization = self.memorizing.measure(self.module, forward)
         return Readout(report, memorization)
