@@ -76,7 +76,8 @@ def _memorized(entry: Mapping[str, Any], layer: str) -> str:
 def _memorization_notes(report: MemorizationReport, training: Probe | None) -> Iterator[str]:
     yield (
         "how much more a layer knows of its training images' labels than of new ones'; "
-        "0: nothing memorized; *: beyond three standard errors"
+        "0: nothing memorized; below 0: it speaks against training labels, which may be wrong; "
+        "*: beyond three standard errors"
     )
     if not math.isnan(report.memorized_samples):
         indices = None if training is None else training.indices
