@@ -12,13 +12,11 @@ from filterwatch import detect_anomaly_filters
 from filterwatch.memorization import (
     BatchFeatures,
     DecodedLayer,
-    FeatureListener,
     HeldOut,
     TrainingRecord,
     find_decoded_layers,
-    joined,
+    read_features,
 )
-from filterwatch.observing import observe
 
 _BATCH = 64
 # Images of ResNet-50's passes, whose cost is one an image; decoders are timed for a whole probe.
@@ -41,11 +39,7 @@ class Memorization:
                 self.network(images)
 
     def features(self) -> BatchFeatures:
-        gathered: list[BatchFeatures] = []
-        names = {layer.name for layer in self.layers}
-        listener = FeatureListener(names, gathered.append)
-        observe(self.network, self.batches, _ignore, layers=(), listener=listener)
-        return joined(gathered)
+        return read_features(self.network, self.batches, self.layers)
 
 
 def decode(layers: list[DecodedLayer], features: BatchFeatures) -> None:
@@ -105,7 +99,3 @@ def _resnet50() -> list[Row]:
             f"{passes:.0f} s, {beyond - decoders:.1f} s, {decoders:.1f} s",
         ),
     ]
-
-
-def _ignore(name: str, maps: Tensor) -> None:
-    """Take feature maps that nobody wants."""

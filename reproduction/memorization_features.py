@@ -14,14 +14,12 @@ from filterwatch.datamodules import ImageDataModule, ImageDataset
 from filterwatch.memorization import (
     BatchFeatures,
     DecodedLayer,
-    FeatureListener,
     HeldOut,
     MemorizationReport,
     TrainingRecord,
     find_decoded_layers,
-    joined,
+    read_features,
 )
-from filterwatch.observing import observe
 from reproduction.cell_training import read_batch, unaugmented
 from reproduction.kept_probes import code_version
 from reproduction.result_files import plain
@@ -90,12 +88,8 @@ def follow(
     network: nn.Module, layers: Sequence[DecodedLayer], dataset: ImageDataset
 ) -> BatchFeatures:
     """Return the features of all images of a data set."""
-    gathered: list[BatchFeatures] = []
-    listener = FeatureListener({layer.name for layer in layers}, gathered.append)
     positions = torch.arange(len(dataset)).split(BATCH_SIZE)
-    batches = (read_batch(dataset, part) for part in positions)
-    observe(network, batches, lambda name, maps: None, layers=(), seed=0, listener=listener)
-    return joined(gathered)
+    return read_features(network, (read_batch(dataset, part) for part in positions), layers)
 
 
 def chosen(features: BatchFeatures, samples: Tensor | slice) -> BatchFeatures:

@@ -24,9 +24,9 @@ from filterwatch.memorization import (
     TrainingRecord,
     UnmeasurableError,
     find_decoded_layers,
-    follow,
     hear_training,
     joined,
+    read_features,
 )
 
 Forward = Callable[[Any], object]
@@ -150,18 +150,15 @@ class MemorizationWatch:
         found = find_decoded_layers(
             pl_module, self._held_out.first_samples, forward=forward, seed=self._seed
         )
-        if not self._shares or found != self._decoded:  # the network may have changed
-            self._decoded, self._gathered = found, []
-            follow(
-                pl_module,
-                self._held_out.batches,
-                found,
-                self._gathered.append,
-                forward=forward,
-                seed=self._seed,
+        if self._shares and found == self._decoded:
+            features = joined(self._gathered)
+        else:  # the network may have changed
+            self._decoded = found
+            features = read_features(
+                pl_module, self._held_out.batches, found, forward=forward, seed=self._seed
             )
-        gathered, self._gathered = self._gathered, []
-        held_out = HeldOut.fit(self._decoded, joined(gathered), seed=self._seed)
+        self._gathered = []
+        held_out = HeldOut.fit(found, features, seed=self._seed)
         record = TrainingRecord(held_out)
         hear_training(
             pl_module, self.training.batches, held_out, record.add, forward=forward, seed=self._seed

@@ -23,9 +23,9 @@ from filterwatch.memorization.measure import (
     LabeledSamples,
     TrainingRecord,
     fit_held_out,
-    follow,
     hear_training,
     measure_memorization,
+    read_features,
 )
 from filterwatch.memorization.report import LayerMemorization, MemorizationReport, Sample
 from filterwatch.memorization.samples import SampleRecord, SampleScores, score_samples
@@ -54,7 +54,6 @@ __all__ = [
     "features_of",
     "find_decoded_layers",
     "fit_held_out",
-    "follow",
     "halve",
     "hear_training",
     "history_entry",
@@ -62,5 +61,6 @@ __all__ = [
     "log_probabilities",
     "logged_values",
     "measure_memorization",
+    "read_features",
     "score_samples",
 ]

@@ -123,9 +123,8 @@ def fit_held_out(
         found = find_decoded_layers(
             model, few_samples(first), layers=layers, forward=forward, seed=seed
         )
-        gathered: list[BatchFeatures] = []
-        follow(model, batches, found, gathered.append, forward=forward, seed=seed)
-        return HeldOut.fit(found, joined(gathered), seed=seed)
+        features = read_features(model, batches, found, forward=forward, seed=seed)
+        return HeldOut.fit(found, features, seed=seed)
 
 
 def hear_training(
@@ -151,7 +150,7 @@ def hear_training(
     """
     with preserved_random_state(seed):
         _, batches = _begun(training, batch_size, "training")
-        follow(model, batches, held_out.layers, consume, forward=forward, seed=seed)
+        _follow(model, batches, held_out.layers, consume, forward=forward, seed=seed)
 
 
 @dataclass
@@ -257,7 +256,29 @@ def _share_found(row: Heard, measured: Tensor) -> float:
     return 1 - float(row.contradicted[heard].double().mean())
 
 
-def follow(
+def read_features(
+    model: nn.Module,
+    batches: Iterable[Any],
+    layers: Sequence[DecodedLayer],
+    *,
+    forward: Forward | None = None,
+    seed: int = 0,
+) -> BatchFeatures:
+    """Send batches through a model, and return the features of all of them.
+
+    Args:
+        model: The network. It comes back exactly as it went in.
+        batches: What goes through it.
+        layers: The layers to read, as `find_decoded_layers` returns them.
+        forward: How a batch goes through the model.
+        seed: Seed of whatever the model draws.
+    """
+    gathered: list[BatchFeatures] = []
+    _follow(model, batches, layers, gathered.append, forward=forward, seed=seed)
+    return joined(gathered)
+
+
+def _follow(
     model: nn.Module,
     batches: Iterable[Any],
     layers: Sequence[DecodedLayer],
@@ -266,7 +287,6 @@ def follow(
     forward: Forward | None = None,
     seed: int = 0,
 ) -> None:
-    """Send batches through a model, and hand over the features of each."""
     listener = FeatureListener({layer.name for layer in layers}, consume)
     observe(model, batches, _ignore, layers=(), forward=forward, seed=seed, listener=listener)
 
