@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import subprocess
 import sys
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch.nn import functional as F
 from watched import DETECTION, FAST, LAYERS, TinyNet, dataset, fit, loader, trainer, watch
 
 from filterwatch.callbacks import AnomalyFilterCallback, anomaly_filters
-from filterwatch.detection import detect_anomaly_filters
+from filterwatch.detection import Compilation, detect_anomaly_filters
 
 COUNTS = {"anomaly_filters", "anomaly_filters_distinct", "outlier_samples"}
 KEYS = {
@@ -244,13 +245,38 @@ def test_beside_weight_averaging() -> None:
     assert beside.history == alone.history
 
 
-def test_what_is_about_to_be_compiled_is_said(
+def test_what_is_compiled_is_said_and_waited_for(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The first probe on a machine takes long, for a reason that users should know."""
-    notes = iter(["compiling the clustering", None, None])
-    monkeypatch.setattr(anomaly_filters, "compilation_note", lambda: next(notes))
+    """The first probe on a machine may have to wait, for a reason that users should know."""
+    started: list[Compilation] = []
+
+    def start() -> Compilation:
+        sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3)"])
+        started.append(Compilation({"clustering": sleeper}, "some/folder"))
+        return started[0]
+
+    monkeypatch.setattr(anomaly_filters, "start_compiling", start)
     with caplog.at_level("INFO"):
-        fit(watch(), max_epochs=3)
-    said = [record.message for record in caplog.records if "compiling" in record.message]
-    assert said == ["AnomalyFilterCallback: compiling the clustering"]
+        callback = watch()
+        fit(callback, max_epochs=2)
+    said = [record.message for record in caplog.records if "compiled" in record.message]
+    assert len(said) == 1
+    assert "some/folder" in said[0]
+    assert started[0].seconds_waited > 0.5
+    assert max(callback.record.seconds) < started[0].seconds_waited
+
+
+def test_a_fit_that_ends_early_leaves_no_process_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    monkeypatch.setattr(
+        anomaly_filters, "start_compiling", lambda: Compilation({"clustering": sleeper})
+    )
+
+    class Interrupts(Callback):
+        def on_train_start(self, *_: object) -> None:
+            raise RuntimeError("interrupted")
+
+    with pytest.raises(RuntimeError, match="interrupted"):
+        fit(watch(), Interrupts())
+    assert sleeper.returncode is not None

@@ -8,17 +8,20 @@ from watched import LAYERS, fit, watch
 
 from filterwatch.callbacks.probe import Probe
 from filterwatch.callbacks.record import Record
-from filterwatch.callbacks.summary import summary_table
+from filterwatch.callbacks.summary import FitTime, summary_table
 from filterwatch.detection import AnomalyCriteria, AnomalyFilter, AnomalyReport
 
 
-def rendered(report: AnomalyReport, samples: Probe | None) -> str:
+TIME = FitTime(total=60.0, compiling=0.0)
+
+
+def rendered(report: AnomalyReport, samples: Probe | None, time: FitTime = TIME) -> str:
     counts = {0: [3, 0, 0], 1: [1, 0, 0], 2: [2, 4, 0]}
     history = [
         {"epoch": epoch, "count": sum(row), "by_layer": dict(zip("abc", row, strict=True))}
         for epoch, row in counts.items()
     ]
-    table = summary_table(Record(history, [0.5, 1.0, 1.5]), report, samples, fit_seconds=60.0)
+    table = summary_table(Record(history, [0.5, 1.0, 1.5]), report, samples, time)
     console = Console(width=120, color_system=None)
     with console.capture() as capture:
         console.print(table)
@@ -44,9 +47,15 @@ def test_shows_first_fewest_and_last_layer_by_layer() -> None:
         ["1 other layers", "0", "0", "0"],
         ["all layers", "3", "1", "6"],
     ]
-    assert "epochs probed: 3; 3.0 s in this fit, 5% of the fit's time" in text
+    assert "3.0 s in 3 probes, 5% of the fit's time" in text
+    assert "compiling" not in text
     assert "skipped d, e: NaN" in text
     assert "outlier samples: 1; isolated by most filters (how many): 4 (2)" in text
+
+
+def test_the_price_is_without_what_is_paid_once() -> None:
+    text = rendered(report_with([4], {}), None, FitTime(67.5, 7.5))
+    assert "3.0 s in 3 probes, 5% of the fit's time; 7.5 s once, compiling" in text
 
 
 def test_names_samples_by_their_place_in_the_data_set() -> None:

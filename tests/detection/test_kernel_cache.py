@@ -1,4 +1,4 @@
-"""Compiled code is kept where it can be, and said to be compiled where it is not there yet."""
+"""Compiled code is kept where it can be, and compiled ahead where it is not there yet."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import numba
 import numpy as np
@@ -16,9 +15,10 @@ import pytest
 from numba.core import caching
 
 import filterwatch
-from filterwatch.detection import compilation_note
+from filterwatch.detection import Compilation
 from filterwatch.detection.kernels import compiled, mixture
 
+SOURCES = str(Path(filterwatch.__file__).parents[1])
 SOURCE = "def twice(x):\n    return 2 * x\n"
 
 
@@ -32,24 +32,48 @@ def kernel(folder: Path) -> Any:
     return numba.njit(cache=True)(names["twice"])
 
 
-def note_on(function: Any) -> str | None:
-    """Return what is said of a compiled function if it stands for the clustering."""
-    with patch.object(sys.modules[compilation_note.__module__], "fit_all_k", function):
-        return compilation_note()
-
-
-def test_it_is_said_when_something_is_compiled(tmp_path: Path) -> None:
+def test_what_is_not_compiled_yet_is_known(tmp_path: Path) -> None:
     twice = kernel(tmp_path)
-    note = note_on(twice)
-    assert note is not None
-    assert note.startswith("compiling the clustering")
-    assert str(tmp_path) in note
+    folder = compiled.folder_to_fill(twice)
+    assert folder is not None
+    assert Path(folder).is_relative_to(tmp_path)
     assert twice(np.float64(2)) == 4
-    assert note_on(twice) is None
+    assert compiled.folder_to_fill(twice) is None
     # As another process would find it.
-    assert note_on(kernel(tmp_path)) is None
+    assert compiled.folder_to_fill(kernel(tmp_path)) is None
     shutil.rmtree(tmp_path / "__pycache__")
-    assert note_on(kernel(tmp_path)) is not None
+    assert compiled.folder_to_fill(kernel(tmp_path)) is not None
+
+
+def test_other_processes_compile_what_this_one_then_loads(tmp_path: Path) -> None:
+    code = """
+from filterwatch.detection import start_compiling
+from filterwatch.detection.kernels.mixture import fit_all_k
+from filterwatch.detection.kernels.power_iteration import project_range
+compilation = start_compiling()
+assert sorted(compilation.processes) == ["clustering", "components"]
+seen = []
+compilation.wait(lambda ready, total: seen.append((ready, total)))
+assert seen[0] == (0, 2), seen
+assert compilation.seconds_waited > 0
+for kernel in (fit_all_k, project_range):
+    assert kernel.stats.cache_hits and not kernel.stats.cache_misses, kernel.stats
+assert not start_compiling().processes
+"""
+    environment = {**os.environ, "PYTHONPATH": SOURCES, "NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("fails", ["cannot be started", "ends with an error"])
+def test_what_no_other_process_compiles_is_compiled_here(fails: str) -> None:
+    failed = subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"])
+    compilation = Compilation({"clustering": None if "start" in fails else failed})
+    compilation.wait()
+    failed.wait()
+    assert mixture.fit_all_k.signatures
 
 
 def test_the_package_keeps_what_it_compiles() -> None:
@@ -63,10 +87,12 @@ from numba.core import caching
 caching.{name}._locator_classes = [
     locator for locator in caching.{name}._locator_classes if "UserProvided" in locator.__name__
 ]
-from filterwatch.detection import compilation_note
-print(compilation_note())
+from filterwatch.detection import start_compiling
+compilation = start_compiling()
+print(compilation.folder)
+compilation.stop()
 """
-    environment = {**os.environ, "PYTHONPATH": str(Path(filterwatch.__file__).parents[1])}
+    environment = {**os.environ, "PYTHONPATH": SOURCES}
     environment.pop("NUMBA_CACHE_DIR", None)
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False

@@ -43,16 +43,17 @@ from filterwatch.callbacks.record import (
     changed_settings,
     count_settings,
 )
-from filterwatch.callbacks.summary import print_summary
+from filterwatch.callbacks.summary import FitTime, print_summary
 from filterwatch.callbacks.training_probe import TrainingSource, check_training_probe
 from filterwatch.detection import (
     AnomalyCriteria,
     AnomalyReport,
+    Compilation,
     Workspace,
     check_detection,
     check_probe_size,
-    compilation_note,
     plan_detection,
+    start_compiling,
 )
 from filterwatch.memorization import METRICS, MemorizationReport
 from filterwatch.visuals import (
@@ -191,6 +192,7 @@ class AnomalyFilterCallback(Callback):
             training_probe, self._failures, batch_size=batch_size, seed=seed, enabled=memorization
         )
         self._restored_settings: dict[str, Any] | None = None
+        self._compilation = Compilation()
         self._started = 0.0
 
     def probe_step(self, pl_module: LightningModule, batch: Any) -> object:
@@ -218,7 +220,7 @@ class AnomalyFilterCallback(Callback):
         return f"AnomalyFilterCallback{{'prefix': {self.prefix!r}}}"
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Refuse two callbacks that would log under the same names, and what actions cannot do."""
+        """Refuse what cannot be, and have compiled what is not yet."""
         if stage == "fit":
             for action in self.actions:
                 action.check(trainer)
@@ -230,6 +232,13 @@ class AnomalyFilterCallback(Callback):
                 f"two {type(self).__name__} would log under the same names, with "
                 f"prefix={self.prefix!r}: give each a prefix of its own"
             )
+        if stage == "fit" and trainer.local_rank == 0:
+            self._compilation = start_compiling()
+            if self._compilation.processes:
+                rank_zero_info(
+                    "AnomalyFilterCallback has its kernels compiled beside the training, once on a "
+                    f"machine; they are kept in {self._compilation.folder}"
+                )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Take the probe, and begin to watch."""
@@ -320,7 +329,7 @@ class AnomalyFilterCallback(Callback):
                 self.memorization,
                 self.samples,
                 self._memorizing.training,
-                seconds,
+                FitTime(seconds, self._compilation.seconds_waited),
                 self.actions,
             )
         self._let_go()
@@ -394,6 +403,7 @@ class AnomalyFilterCallback(Callback):
             self.probe_step,
             self._memorizing,
             self._failures,
+            self._compilation,
         )
         training = self._memorizing.training
         self.gallery.start(
@@ -410,6 +420,7 @@ class AnomalyFilterCallback(Callback):
         warn_about_early_readers(trainer, {self.prefix + name for name in names_of_all})
 
     def _let_go(self) -> None:
+        self._compilation.stop()
         self.samples = self._readouts = self._fit = None
         self._memorizing.stop()
 
@@ -433,11 +444,10 @@ class AnomalyFilterCallback(Callback):
 
     def _probe_network(self, trainer: Trainer, pl_module: LightningModule, epoch: int) -> None:
         """Make a new report, and let actions act; where that fails, everything stays as it was."""
-        started = time.perf_counter()
-        if note := compilation_note():
-            rank_zero_info(f"AnomalyFilterCallback: {note}")
         masks = next((each.masks for each in self.actions if each.masks is not None), None)
         assert self._readouts is not None
+        self._readouts.wait_for_kernels()
+        started = time.perf_counter()
         found = self._readouts.take(epoch, masks, self.gallery.noting_predictions)
         if found is None:
             return

@@ -13,7 +13,7 @@ from filterwatch._failures import Failures, first_process_outcome
 from filterwatch.callbacks.evaluation import Step, evaluate
 from filterwatch.callbacks.memorization_watch import MemorizationWatch
 from filterwatch.callbacks.probe import Probe
-from filterwatch.detection import AnomalyReport, Plan, detect_as_planned
+from filterwatch.detection import AnomalyReport, Compilation, Plan, detect_as_planned
 from filterwatch.memorization import MemorizationReport
 from filterwatch.observing import Masks
 from filterwatch.visuals import probe_progress
@@ -44,6 +44,7 @@ class Readouts:
         step: Sends a batch through the network.
         memorizing: What measures memorization.
         failures: What becomes of a readout that fails.
+        compilation: The kernels that were not compiled yet.
     """
 
     trainer: Trainer
@@ -54,6 +55,14 @@ class Readouts:
     step: Step
     memorizing: MemorizationWatch
     failures: Failures
+    compilation: Compilation
+
+    def wait_for_kernels(self) -> None:
+        """Return when everything is compiled, once on a machine; every process waits for that."""
+        with self.failures.softly("compile its kernels"):
+            with probe_progress(self.trainer) as on_progress:
+                self.compilation.wait(partial(on_progress, "compiling", "once on this machine"))
+            self.trainer.strategy.barrier()
 
     def take(self, epoch: int, masks: Masks | None, noting: Noting) -> Readout | None:
         """Return what the first process found in an epoch; warn where that is ``None`` or less.

@@ -6,7 +6,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from rich.console import Console
 from rich.markup import escape
@@ -22,13 +22,20 @@ _SHOWN_SAMPLES = 8
 _SHOWN_MEMORIZED = 5
 
 
+class FitTime(NamedTuple):
+    """Seconds of a fit: all of it, and those of it in which probes waited for kernels."""
+
+    total: float
+    compiling: float
+
+
 def print_summary(
     record: Record,
     report: AnomalyReport,
     memorization: MemorizationReport | None,
     samples: Probe | None,
     training: Probe | None,
-    fit_seconds: float,
+    time: FitTime,
     actions: Iterable[Action],
 ) -> None:
     """Print what a fit's probes found, and what the actions say.
@@ -38,7 +45,7 @@ def print_summary(
     console = Console()
     if memorization is not None:
         console.print(memorization_table(record, memorization, training))
-    console.print(summary_table(record, report, samples, fit_seconds))
+    console.print(summary_table(record, report, samples, time))
     for action in actions:
         if (summary := action.summary()) is not None:
             console.print(summary, markup=False)
@@ -96,7 +103,10 @@ def _memorization_notes(report: MemorizationReport, training: Probe | None) -> I
 
 
 def summary_table(
-    record: Record, report: AnomalyReport, samples: Probe | None, fit_seconds: float
+    record: Record,
+    report: AnomalyReport,
+    samples: Probe | None,
+    time: FitTime,
 ) -> Table:
     """Return what a fit's probes found, one at least: first, fewest and last, layer by layer."""
     history = record.history
@@ -105,7 +115,7 @@ def summary_table(
     columns = {"first": first, "fewest": fewest, "last": last}
     table = Table(
         title="Anomaly filters over the fit",
-        caption=escape("\n".join(_notes(record, report, samples, fit_seconds))),
+        caption=escape("\n".join(_notes(record, report, samples, time))),
         caption_justify="left",
         show_footer=True,
     )
@@ -129,13 +139,17 @@ def summary_table(
 
 
 def _notes(
-    record: Record, report: AnomalyReport, samples: Probe | None, fit_seconds: float
+    record: Record,
+    report: AnomalyReport,
+    samples: Probe | None,
+    time: FitTime,
 ) -> Iterator[str]:
     if samples is not None:
         yield f"probe: {samples.n_samples} samples of {samples.source}"
-    total = sum(record.seconds_in_fit)
-    share = f", {total / fit_seconds:.0%} of the fit's time" if fit_seconds > 0 else ""
-    yield f"epochs probed: {len(record.history)}; {total:.1f} s in this fit{share}"
+    probes = record.seconds_in_fit
+    share = sum(probes) / (time.total - time.compiling)
+    once = f"; {time.compiling:.1f} s once, compiling" if time.compiling else ""
+    yield f"{sum(probes):.1f} s in {len(probes)} probes, {share:.0%} of the fit's time{once}"
     indices = None if samples is None else samples.indices
     isolated = report.outlier_samples()
     if isolated:

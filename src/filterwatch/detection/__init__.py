@@ -5,8 +5,8 @@ from filterwatch.detection.cluster import (
     calinski_harabasz,
     cluster_layers,
     cluster_points,
-    compilation_note,
 )
+from filterwatch.detection.compilation import Compilation, start_compiling
 from filterwatch.detection.criteria import (
     AnomalyCriteria,
     check_criteria,
@@ -31,6 +31,7 @@ __all__ = [
     "AnomalyFilter",
     "AnomalyReport",
     "Clusterings",
+    "Compilation",
     "LayerReport",
     "Plan",
     "ProgressCallback",
@@ -44,12 +45,12 @@ __all__ = [
     "check_probe_size",
     "cluster_layers",
     "cluster_points",
-    "compilation_note",
     "detect_anomaly_filters",
     "detect_as_planned",
     "flag_anomalies",
     "judge",
     "plan_detection",
     "small_clusters",
+    "start_compiling",
     "vote",
 ]

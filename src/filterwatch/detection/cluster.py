@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from filterwatch.detection.kernels.compiled import folder_to_fill, spread
+from filterwatch.detection.kernels.compiled import spread
 from filterwatch.detection.kernels.mixture import RELATIVE_FLOOR, fit_all_k
 from filterwatch.detection.reduce import ProgressCallback, Reduced
 
@@ -98,17 +98,6 @@ def cluster_points(
         ch_index=among_all(calinski_harabasz(standardized, labels, max_clusters), torch.nan),
         # A density in the plane scales with the square of the unit.
         log_likelihood=among_all(log_likelihood - 2 * scale.log().unsqueeze(1), torch.nan),
-    )
-
-
-def compilation_note() -> str | None:
-    """Return in words that the clustering is about to be compiled; ``None`` if it is already."""
-    folder = folder_to_fill(fit_all_k)
-    if folder is None:
-        return None
-    return (
-        f"compiling the clustering, which takes some 30 seconds, once on a machine: it is kept in "
-        f"{folder}"
     )
 
 

@@ -35,14 +35,19 @@ def kernel(function: Function) -> Function:
 
 
 def kernel_part(function: Function) -> Function:
-    """Compile a function as a part of the kernels that call it.
+    """Compile a function as a part of the kernels that call it; Python cannot.
 
     Every kernel is compiled in one piece: where a part stays a function of its own, the process
     that compiles runs a copy that was optimized alone, which rounds differently.
     """
-    compiled: Function = numba.njit(cache=True, fastmath=FAST_MATH, nogil=True, forceinline=True)(
-        function
-    )
+    compiled: Function = numba.njit(
+        fastmath=FAST_MATH,
+        nogil=True,
+        forceinline=True,
+        # What Python would need to call it takes as long to compile as the part itself.
+        no_cpython_wrapper=True,
+        no_cfunc_wrapper=True,
+    )(function)
     return compiled
 
 
@@ -91,6 +96,11 @@ def folder_to_fill(compiled: Any) -> str | None:
     return None if kept else str(folder)
 
 
+def cache_setting() -> dict[str, str]:
+    """Return the environment that makes another process keep compiled code where this one does."""
+    return {"NUMBA_CACHE_DIR": numba.config.CACHE_DIR} if numba.config.CACHE_DIR else {}
+
+
 def ensure_cache_folder() -> None:
     """Let numba keep compiled code in a temporary folder if it has no other; warn about that."""
     try:
@@ -102,7 +112,7 @@ def ensure_cache_folder() -> None:
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
         numba.config.CACHE_DIR = folder
         warnings.warn(
-            "filterwatch compiles its clustering in each process again, which takes some 30 "
+            "filterwatch compiles its kernels in each process again, which takes some 15 "
             "seconds: neither the package's folder nor the user's cache folder can be written to. "
             "Set the environment variable NUMBA_CACHE_DIR to a folder that can",
             stacklevel=2,

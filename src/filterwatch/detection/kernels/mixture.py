@@ -201,6 +201,14 @@ def _overshoot(mixture: Array, plain: Array, stride: float, regularization: floa
 
 
 @kernel_part
+def _copy(source: Array, target: Array) -> None:
+    """Copy rows; an assignment would be compiled with a message for arrays that do not match."""
+    for k in range(source.shape[0]):
+        for column in range(source.shape[1]):
+            target[k, column] = source[k, column]
+
+
+@kernel_part
 def fit(
     x: Array,
     y: Array,
@@ -237,7 +245,7 @@ def fit(
             break
         steps += 1
         if overshot:
-            mixture[:n_clusters] = plain
+            _copy(plain, mixture)
             stride = 1.0
             continue
         previous = log_likelihood
@@ -245,7 +253,7 @@ def fit(
         if stride > 1.0:
             _overshoot(mixture, plain, stride, regularization)
         else:
-            mixture[:n_clusters] = plain
+            _copy(plain, mixture)
         stride = STRIDE
     for start in range(0, n_samples, _BLOCK):
         block_x, block_y = x[start : start + _BLOCK], y[start : start + _BLOCK]
@@ -333,4 +341,5 @@ def fit_all_k(
             index = _calinski_harabasz(centers, sizes, distances, n_clusters)
             if index > best:  # never true of NaN
                 best = index
-                labels[problem] = own
+                for i in range(n_samples):
+                    labels[problem, i] = own[i]

@@ -102,6 +102,12 @@ def _add_multiple(target: Array, factor: Any, vector: Array) -> None:
 
 
 @kernel_part
+def _scale(vector: Array, factor: Any) -> None:
+    for d in range(vector.shape[0]):
+        vector[d] *= factor
+
+
+@kernel_part
 def _rayleigh_ritz(block: Array, image: Array) -> tuple[Array, Array]:
     """Return the Ritz values, largest first, and how the block combines to their directions."""
     size = block.shape[0]
@@ -130,7 +136,7 @@ def _next_block(image: Array, rotation: Array, block: Array) -> None:
                 _add_multiple(vector, -_dot(block[k], vector), block[k])
         after = math.sqrt(_dot(vector, vector))
         # What rounding leaves of a vector that depends on those before is no direction.
-        vector *= np.float32(1.0 / after) if after > 1e-5 * before else np.float32(0.0)
+        _scale(vector, np.float32(1.0 / after) if after > 1e-5 * before else np.float32(0.0))
 
 
 @kernel_part
@@ -165,7 +171,7 @@ def _improve_two(
         norm = math.sqrt(_dot(vector, vector))
         if not norm > 0.0:
             return missed, np.inf
-        vector *= np.float32(1.0 / norm)
+        _scale(vector, np.float32(1.0 / norm))
     damping = (left_out - shift) / (values[1] - shift) if values[1] > shift else np.inf
     return missed, missed * damping * damping
 
@@ -200,26 +206,24 @@ def _project(x: Array, variance: float, tolerance: float, start: Array, points: 
     block, scores = start.copy(), np.empty((n_samples, BLOCK), np.float32)
     image, directions = np.empty_like(block), np.empty((2, width), np.float32)
     step = max(1, n_samples // PILOT_SAMPLES)
-    for _ in range(PILOT_ROUNDS if step > 1 else 0):
-        _advance(x, step, block, scores, image)
-        _, rotation = _rayleigh_ritz(block, image)
-        _next_block(image, rotation, block)
+    n_pilots = PILOT_ROUNDS if step > 1 else 0
     left_dimensions = max(min(n_samples, width) - BLOCK, 1)
-    for round_ in range(MAX_ROUNDS):
-        _advance(x, 1, block, scores, image)
+    for round_ in range(n_pilots + MAX_ROUNDS):
+        _advance(x, step if round_ < n_pilots else 1, block, scores, image)
         values, rotation = _rayleigh_ritz(block, image)
-        # What the block misses may be spread at best over all the dimensions that are left.
-        outside = max(variance - values.sum(), 0.0) / left_dimensions
-        missed, missed_next = _improve_two(block, image, values, rotation, outside, directions)
-        if missed <= tolerance or round_ == MAX_ROUNDS - 1:
-            along_x, along_y = rotation[:, 0].copy(), rotation[:, 1].copy()
-            for i in range(points.shape[0]):
-                points[i, 0] = _dot(scores[i], along_x)
-                points[i, 1] = _dot(scores[i], along_y)
-            return
-        if missed_next <= tolerance:  # two vectors are a fraction of a round
-            _score_on_two(x, directions, points)
-            return
+        if round_ >= n_pilots:
+            # What the block misses may be spread at best over all the dimensions that are left.
+            outside = max(variance - values.sum(), 0.0) / left_dimensions
+            missed, missed_next = _improve_two(block, image, values, rotation, outside, directions)
+            if missed <= tolerance or round_ == n_pilots + MAX_ROUNDS - 1:
+                along_x, along_y = rotation[:, 0].copy(), rotation[:, 1].copy()
+                for i in range(points.shape[0]):
+                    points[i, 0] = _dot(scores[i], along_x)
+                    points[i, 1] = _dot(scores[i], along_y)
+                return
+            if missed_next <= tolerance:  # two vectors are a fraction of a round
+                _score_on_two(x, directions, points)
+                return
         _next_block(image, rotation, block)
 
 
@@ -289,9 +293,7 @@ def project_filters(maps: Tensor, *, samples_first: bool) -> tuple[Tensor, Tenso
     limits = (MOST_MISSED, least_variance(maps.dtype, n_samples * width))
 
     def work(first: int, stop: int) -> None:
-        _project_range(
-            array, samples_first, first, stop, start, *limits, magnitude, largest, points
-        )
+        project_range(array, samples_first, first, stop, start, *limits, magnitude, largest, points)
 
     spread(work, n_problems)
     in_map_units = in_units(torch.from_numpy(points), torch.from_numpy(largest))
@@ -319,7 +321,7 @@ def in_units(points: Tensor, largest: Tensor) -> Tensor:
 
 
 @kernel
-def _project_range(
+def project_range(
     maps: Array,
     samples_first: bool,
     first: int,
@@ -343,7 +345,9 @@ def _project_range(
     for problem in range(first, stop):
         if samples_first:
             for i in range(n_samples):
-                gathered[i] = maps[i, problem]
+                row, of_sample = gathered[i], maps[i, problem]
+                for d in range(width):
+                    row[d] = of_sample[d]
             x = gathered
         else:
             x = maps[problem]
