@@ -11,7 +11,6 @@ from filterwatch.callbacks.record import Record
 from filterwatch.callbacks.summary import FitTime, summary_table
 from filterwatch.detection import AnomalyCriteria, AnomalyFilter, AnomalyReport
 
-
 TIME = FitTime(total=60.0, compiling=0.0)
 
 
