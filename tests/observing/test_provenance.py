@@ -73,17 +73,32 @@ UNKNOWN: list[Source] = [None] * 4
         (lambda a, b: F.interpolate(a, scale_factor=2), A),
         (lambda a, b: F.pad(a, (1, 1)), A),
         (lambda a, b: F.instance_norm(a), A),
-        (lambda a, b: F.group_norm(a, 2), A),
+        (lambda a, b: F.group_norm(a, 4), A),
+        (lambda a, b: F.group_norm(a, 2, torch.ones(4), torch.zeros(4)), A),
         (lambda a, b: F.adaptive_avg_pool2d(a, 2), A),
         (lambda a, b: a.double().float(), A),
         (lambda a, b: 2 * a + 1, A),
         (lambda a, b: -a.exp() / 3, A),
-        (lambda a, b: a + torch.rand(4, 1, 1), A),
+        (lambda a, b: a + torch.linspace(0, 1, 4).view(4, 1, 1), A),
         (lambda a, b: a * torch.sigmoid(a), A),
         # Gates scale a map, whatever they are made of; they do not make one.
         (lambda a, b: a * torch.rand(2, 4, 1, 1), A),
         (lambda a, b: a * torch.sigmoid(b.mean((2, 3), keepdim=True)), A),
         (lambda a, b: a * torch.rand(2, 4, 8, 8), A),
+        # Where nothing is left of a silenced map, it silences what it is multiplied with.
+        (lambda a, b: F.silu(a) * b.mean(1, keepdim=True), A),
+        (lambda a, b: a.sigmoid() * b.mean(1, keepdim=True), UNKNOWN),
+        (lambda a, b: (a + 1) * b.mean(1, keepdim=True), UNKNOWN),
+        (lambda a, b: a / (1 + b.square()), A),
+        (lambda a, b: b.exp() / a.exp(), UNKNOWN),
+        # One filter among others.
+        (lambda a, b: F.group_norm(a, 2), UNKNOWN),
+        (lambda a, b: a + torch.rand(4, 1, 1), UNKNOWN),  # every time another one
+        (lambda a, b: a.sort(1)[0], UNKNOWN),
+        (lambda a, b: a.cumsum(1), UNKNOWN),
+        (lambda a, b: a[:, b.mean((0, 2, 3)).argsort()], UNKNOWN),
+        (lambda a, b: torch.lerp(a, b, 0.5), UNKNOWN),
+        (lambda a, b: torch.lerp(a, a.flip(0), 0.5), A),
         # Two filters meet.
         (lambda a, b: a + b, UNKNOWN),
         (lambda a, b: a.add_(b), UNKNOWN),
@@ -95,7 +110,7 @@ UNKNOWN: list[Source] = [None] * 4
         (lambda a, b: a + b.mean((2, 3), keepdim=True), UNKNOWN),
         (lambda a, b: a.softmax(1), UNKNOWN),
         (lambda a, b: torch.einsum("ij,bjhw->bihw", torch.rand(4, 4), a), UNKNOWN),
-        (lambda a, b: F.pad(a[:, :2], (0, 0, 0, 0, 1, 1)), UNKNOWN),
+        (lambda a, b: F.pad(a[:, :2], (0, 0, 0, 0, 1, 1)), [None, A[0], A[1], None]),
         (lambda a, b: a.amax(1, keepdim=True), [None]),
     ],
 )  # fmt: skip

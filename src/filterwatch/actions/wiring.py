@@ -100,7 +100,7 @@ class _Channel:
 
 class _Trace:
     def __init__(self, model: nn.Module) -> None:
-        self.provenance = Provenance()
+        self.provenance = Provenance([*model.parameters(), *model.buffers()])
         self._modules = {eager_name(name): module for name, module in model.named_modules()}
         self._tensors = named_tensors(model)
         self._names = {id(tensor): name for name, tensor in self._tensors.items()}

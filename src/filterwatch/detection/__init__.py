@@ -24,6 +24,7 @@ from filterwatch.detection.memory import Plan, Workspace
 from filterwatch.detection.reduce import PCA, ProgressCallback, Reduced, Reduction
 from filterwatch.detection.report import AnomalyFilter, AnomalyReport, LayerReport, judge
 from filterwatch.detection.votes import Votes, vote
+from filterwatch.observing import find_layers
 
 __all__ = [
     "PCA",
@@ -47,6 +48,7 @@ __all__ = [
     "cluster_points",
     "detect_anomaly_filters",
     "detect_as_planned",
+    "find_layers",
     "flag_anomalies",
     "judge",
     "plan_detection",

@@ -110,7 +110,7 @@ def survey(
     """Return what `find_layers` does, and what all layers put out, wanted or not, in order."""
     outputs: list[Output] = []
     found: dict[str, Layer] = {}
-    provenance = Provenance()
+    provenance = Provenance([*model.parameters(), *model.buffers()])
 
     def remember(operation: Operation) -> None:
         if operation.kind != "normalization":

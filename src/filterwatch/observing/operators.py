@@ -6,6 +6,11 @@ place for modules, functional calls and exported graphs alike.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
 CONVOLUTION = frozenset({"convolution", "_convolution", "conv2d"})
 
 # The ReLU and its relatives. Gates (sigmoid) are not among them: they scale maps, they make none.
@@ -29,19 +34,38 @@ MAX_POOL = frozenset(
 # Scale and shift each channel by parameters of its own. Batch normalization goes by many names.
 _NORMALIZATION = frozenset({"native_group_norm", "native_layer_norm"})
 
+# Act on each element by itself.
+ELEMENTWISE = ACTIVATION | frozenset(
+    {"native_dropout", "dropout", "_to_copy", "clone", "contiguous"}
+)
+
 # Act on each channel by itself and may change its height and width.
 CHANNELWISE = (
-    ACTIVATION
+    ELEMENTWISE
     | MAX_POOL
     | frozenset(
         {
             "avg_pool2d", "_adaptive_avg_pool2d", "adaptive_avg_pool2d", "mean", "amax",
             "constant_pad_nd", "reflection_pad2d", "replication_pad2d", "upsample_nearest2d",
-            "upsample_bilinear2d", "upsample_bicubic2d", "native_group_norm", "native_dropout",
-            "dropout", "_to_copy", "clone", "contiguous",
+            "upsample_bilinear2d", "upsample_bicubic2d", "native_group_norm",
         }
     )
 )  # fmt: skip
+
+# Move elements to places that they are given as numbers.
+INDEXED = frozenset({"index", "index_select"})
+
+_ZERO_FOR_ZERO = CHANNELWISE - {"softplus", "threshold"} | {
+    "neg",
+    "abs",
+    "sqrt",
+    "square",
+    "sign",
+    "sin",
+    "maximum",
+    "minimum",
+    "lerp",
+}
 
 # Move elements without computing: what they do to a map they do to the tags of its channels.
 MOVEMENT = frozenset(
@@ -90,6 +114,31 @@ def kind_of(name: str) -> str | None:
 def is_batch_norm(name: str) -> bool:
     """Return whether an operator is behind ``F.batch_norm`` or ``F.instance_norm``."""
     return "batch_norm" in name
+
+
+def normalizes_apart(name: str, args: Sequence[Any]) -> bool:
+    """Return whether a channel's values depend on no other channel's.
+
+    What is normalized with others depends on them, unless a mask can reach a scale and a shift.
+    """
+    if name != "native_group_norm":
+        return True
+    weight, bias, n_channels, n_groups = args[1], args[2], args[4], args[6]
+    return n_channels == n_groups or (weight is not None and bias is not None)
+
+
+def gives_zero_for_zero(name: str, args: Sequence[Any]) -> bool:
+    """Return whether an operator is known to make zero of zeros.
+
+    Of a normalization that is what masks see to, which reach its scale and shift.
+    """
+    if name == "hardtanh" and len(args) > 1:
+        return bool(args[1] <= 0 <= args[2])
+    if name == "constant_pad_nd":
+        return len(args) < 3 or args[2] == 0
+    if name in ("add", "sub"):
+        return all(isinstance(arg, Tensor) for arg in args[:2])
+    return is_batch_norm(name) or name in _ZERO_FOR_ZERO
 
 
 def functional_name(name: str) -> str:
