@@ -230,3 +230,22 @@ def test_real_cifar10():
     # The constants are those of the training images.
     assert images.mean(dim=(0, 2, 3)).abs().max() < 0.03
     assert (images.std(dim=(0, 2, 3)) - 1).abs().max() < 0.02
+
+
+def test_gray_pixels_of_16_bits_are_scaled_not_clipped(tmp_path):
+    """Pillow's own conversion makes nearly all of them white."""
+    gray = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    Image.fromarray(gray).save(tmp_path / "8.png")
+    Image.fromarray(gray.astype(np.uint16) * 257).save(tmp_path / "16.png")
+    Image.fromarray(gray.astype(np.uint16) * 257).save(tmp_path / "16.tiff")
+    for grayscale in (True, False):
+        paths = [str(tmp_path / name) for name in ("8.png", "16.png", "16.tiff")]
+        eight, *sixteen = FileImages(paths, None, grayscale).read(torch.arange(3))
+        assert eight.unique().numel() == 256
+        assert all(torch.equal(eight, image) for image in sixteen)
+
+
+def test_pixels_of_unknown_range_are_refused(tmp_path):
+    Image.fromarray(np.full((4, 4), 0.5, np.float32)).save(tmp_path / "float.tiff")
+    with pytest.raises(ValueError, match=r"float.tiff cannot be decoded.*mode F.*scale them to 8"):
+        FileImages([str(tmp_path / "float.tiff")], None, True).decode(0)

@@ -85,8 +85,9 @@ class FileImages:
         path = self.paths[row]
         try:
             with Image.open(path) as file:
-                pixels = np.array(file.convert("L" if self.grayscale else "RGB"))
-        except (OSError, SyntaxError) as error:
+                eight_bits = _in_eight_bits(file)
+                pixels = np.array(eight_bits.convert("L" if self.grayscale else "RGB"))
+        except (OSError, SyntaxError, _UnscaledError) as error:
             raise ValueError(
                 f"{path} cannot be decoded as an image ({error}): repair or remove it"
             ) from error
@@ -97,6 +98,22 @@ class FileImages:
 
 class MixedSizesError(ValueError):
     """Files that should share one size do not."""
+
+
+class _UnscaledError(Exception):
+    """The pixels' range is not known."""
+
+
+def _in_eight_bits(image: Image.Image) -> Image.Image:
+    """Scale gray pixels of 16 bits to 8: Pillow would clip them, to white nearly everywhere."""
+    sixteen_bits = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
+    if sixteen_bits:
+        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+    if image.mode in ("I", "F"):
+        raise _UnscaledError(
+            f"pixels of mode {image.mode}, whose range is not known: scale them to 8 or 16 bits"
+        )
+    return image
 
 
 def open_images(
