@@ -161,8 +161,8 @@ def test_sharded_parameters_are_refused(strategy: Any) -> None:
 def test_a_fit_refused_has_not_touched_the_module() -> None:
     module = TinyNet()
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    averaging = StochasticWeightAveraging(swa_lrs=0.01)
     with pytest.raises(ValueError, match="cannot work with"):
-        averaging = StochasticWeightAveraging(swa_lrs=0.01)
         fit(watch(action=masking()), averaging, module=module)
     assert bitwise_equal(module.state_dict(), before)
 
