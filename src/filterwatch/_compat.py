@@ -1,9 +1,10 @@
-"""What Lightning and torchmetrics keep to themselves, or have in some versions only."""
+"""What Lightning and torchmetrics keep to themselves, have in some versions only, or have twice."""
 
 from __future__ import annotations
 
 import copy
-from typing import Any
+import sys
+from typing import Any, TypeVar
 
 from lightning.pytorch import Callback, LightningModule, Trainer, callbacks
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
@@ -18,6 +19,28 @@ WEIGHT_AVERAGING: tuple[type[Callback], ...] = tuple(
     for name in ("WeightAveraging", "StochasticWeightAveraging")
     if hasattr(callbacks, name)
 )
+
+
+T = TypeVar("T")
+
+
+def either(*classes: type[T]) -> tuple[type[T], ...]:
+    """Return classes of ``lightning.pytorch`` and those of their names in ``pytorch_lightning``.
+
+    That older package is the same code under another name, so `isinstance` has to ask for both. It
+    is looked at where the user has imported it, and never imported here.
+    """
+    found = list(classes)
+    for each in classes:
+        module = sys.modules.get(each.__module__.replace("lightning.pytorch", "pytorch_lightning"))
+        if hasattr(module, each.__name__):
+            found.append(getattr(module, each.__name__))
+    return tuple(found)
+
+
+def is_older_trainer(trainer: object) -> bool:
+    """Return whether a Trainer is that of ``pytorch_lightning``."""
+    return not isinstance(trainer, Trainer) and isinstance(trainer, either(Trainer))
 
 
 def callbacks_of(trainer: Trainer) -> list[Callback]:
@@ -42,9 +65,9 @@ def validation_loaders(trainer: Trainer) -> Any:
 
 def missing_setting(trainer: Trainer, callback: Callback) -> str | None:
     """Return what makes a callback read at an epoch's end; ``None`` where that is not needed."""
-    if isinstance(callback, EarlyStopping) and not callback._check_on_train_epoch_end:
+    if isinstance(callback, either(EarlyStopping)) and not callback._check_on_train_epoch_end:
         return "check_on_train_epoch_end"
-    if isinstance(callback, ModelCheckpoint):
+    if isinstance(callback, either(ModelCheckpoint)):
         at_epoch_end = callback._should_save_on_train_epoch_end(trainer)
         return None if at_epoch_end else "save_on_train_epoch_end"
     return None
@@ -87,7 +110,7 @@ def keeps_metrics_as_files(trainer: Trainer) -> bool:
     stores = (
         getattr(logger, "_tracking_uri", None) or ""
         for logger in trainer.loggers
-        if isinstance(logger, MLFlowLogger)
+        if isinstance(logger, either(MLFlowLogger))
     )
     return any(store.startswith("file:") or "://" not in store for store in stores)
 

@@ -72,6 +72,16 @@ def loader(n_samples: int = 64, *, seed: int = 0, **options: Any) -> DataLoader[
 
 # Counts that are not 0 and change from epoch to epoch, on data as small as this.
 DETECTION: dict[str, Any] = {"max_clusters": 6, "criteria": AnomalyCriteria(small_cluster_size=4)}
+# Settings of a Trainer.
+QUIET: dict[str, Any] = {
+    "accelerator": "cpu",
+    "max_epochs": 2,
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,
+}
 FAST: dict[str, Any] = {"probe_size": 40, "print_summary": False, "pictures": False, **DETECTION}
 
 
@@ -82,16 +92,7 @@ def watch(**options: Any) -> AnomalyFilterCallback:
 
 def trainer(*callbacks: Any, **options: Any) -> Trainer:
     """Return a Trainer on the CPU for two epochs that writes nothing."""
-    quiet: dict[str, Any] = {
-        "accelerator": "cpu",
-        "max_epochs": 2,
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "num_sanity_val_steps": 0,
-    }
-    return Trainer(callbacks=list(callbacks), **{**quiet, **options})
+    return Trainer(callbacks=list(callbacks), **{**QUIET, **options})
 
 
 def fit(*callbacks: Any, module: LightningModule | None = None, **options: Any) -> Trainer:

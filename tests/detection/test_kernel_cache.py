@@ -27,7 +27,7 @@ def kernel(folder: Path) -> Any:
     path = folder / "twice.py"
     if not path.exists():
         path.write_text(SOURCE)
-    names: dict[str, Any] = {}
+    names: dict[str, Any] = {"__name__": "twice"}  # numba < 0.61 pickles what has no module
     exec(compile(SOURCE, str(path), "exec"), names)
     return numba.njit(cache=True)(names["twice"])
 

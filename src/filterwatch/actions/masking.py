@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from filterwatch._checks import check_flag, check_integer, check_number
-from filterwatch._compat import WEIGHT_AVERAGING, callbacks_of
+from filterwatch._compat import WEIGHT_AVERAGING, callbacks_of, either
 from filterwatch.actions.action import Action, RunningFit
 from filterwatch.actions.candidates import (
     FlaggedFilter,
@@ -119,14 +119,14 @@ class MaskFilters(Action):
 
     def check(self, trainer: Trainer) -> None:
         """Refuse sharded and averaged parameters."""
-        if isinstance(trainer.strategy, _SHARDING):
+        if isinstance(trainer.strategy, either(*_SHARDING)):
             raise ValueError(
                 f"MaskFilters cannot work with {type(trainer.strategy).__name__}: a process holds "
                 "a part of each parameter, not whole filters. Use strategy='ddp', or leave out the "
                 "action"
             )
         for callback in callbacks_of(trainer):
-            if isinstance(callback, WEIGHT_AVERAGING):
+            if isinstance(callback, either(*WEIGHT_AVERAGING)):
                 raise ValueError(
                     f"MaskFilters cannot work with {type(callback).__name__}: the averaged weights "
                     "would keep what a filter was before it was masked. Leave out one of the two"

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any, Literal, NamedTuple
 
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import Sampler
@@ -17,6 +17,7 @@ from filterwatch._checks import (
     check_optional_integer,
     check_seed,
 )
+from filterwatch._compat import is_older_trainer
 from filterwatch.datamodules.image_dataset import DeferredDataLoader, EpochSampler, ImageDataset
 from filterwatch.datamodules.preprocessing import Preprocessing
 from filterwatch.datamodules.seeded_choices import (
@@ -130,6 +131,22 @@ class ImageDataModule(LightningDataModule, ABC):
     @abstractmethod
     def load_split(self, split: Split) -> LabelledImages | None:
         """Load one official split, on every process, once; None where the data set has none."""
+
+    @property
+    def trainer(self) -> Trainer | None:
+        """The Trainer whose data this is; set by the Trainer itself."""
+        return self._trainer
+
+    @trainer.setter
+    def trainer(self, trainer: Trainer | None) -> None:
+        if is_older_trainer(trainer):
+            raise TypeError(
+                f"{type(self).__name__} is a datamodule of lightning.pytorch, and this Trainer is "
+                "of pytorch_lightning, another package: import the Trainer and the module's class "
+                "from lightning.pytorch, or call prepare_data() and setup('fit') and pass "
+                "train_dataloader() and val_dataloader() to Trainer.fit"
+            )
+        self._trainer = trainer
 
     @property
     def num_classes(self) -> int:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
@@ -163,14 +163,15 @@ def _decode_all(files: FileImages) -> Tensor:
     watched = first_process and sys.stderr.isatty() and not os.environ.get("CI")
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         # Leaving map's iterator, also by an error, cancels the chunks that have not begun.
-        progress = track(
-            pool.map(decode, starts),
-            total=len(starts),
-            description=f"Decoding {n_files:,} images into memory",
-            console=Console(stderr=True),
-            transient=True,
-            disable=n_files < _MANY or not watched,
-        )
-        for _ in progress:
+        decoded: Iterable[None] = pool.map(decode, starts)
+        if watched and n_files >= _MANY:  # a disabled bar of rich < 14 still prints a line
+            decoded = track(
+                decoded,
+                total=len(starts),
+                description=f"Decoding {n_files:,} images into memory",
+                console=Console(stderr=True),
+                transient=True,
+            )
+        for _ in decoded:
             pass
     return images

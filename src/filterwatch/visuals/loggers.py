@@ -8,11 +8,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Trainer, loggers
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import (
+    CSVLogger,
+    Logger,
+    MLFlowLogger,
+    TensorBoardLogger,
+    WandbLogger,
+)
 from PIL import Image
 
-from filterwatch._compat import scalar_step
+from filterwatch._compat import either, scalar_step
 from filterwatch.memorization import METRICS
 from filterwatch.visuals.drawing import Pixels
 
@@ -47,7 +53,7 @@ def send_layout(
     """Give each TensorBoard logger its `scalar_layout`; call it in the first process alone."""
     layout = scalar_layout(loss, accuracy, layers, memorization)
     for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
+        if isinstance(logger, either(TensorBoardLogger)):
             logger.experiment.add_custom_scalars(layout)
 
 
@@ -121,13 +127,14 @@ def send_text(trainer: Trainer, name: str, lines: Sequence[str]) -> None:
         return
     text = "\n".join(f"- {line}" for line in lines)
     for logger in trainer.loggers:
-        if isinstance(logger, TensorBoardLogger):
+        if isinstance(logger, either(TensorBoardLogger)):
             logger.experiment.add_text(name, text, step)
 
 
 def _directory(trainer: Trainer) -> Path:
     """Return where PNG files go: the log directory, without a logger the default root directory."""
-    for logger in sorted(trainer.loggers, key=lambda logger: not isinstance(logger, CSVLogger)):
+    first = either(CSVLogger)
+    for logger in sorted(trainer.loggers, key=lambda logger: not isinstance(logger, first)):
         directory = logger.log_dir or logger.save_dir
         if directory is not None:
             return Path(directory)
@@ -136,11 +143,11 @@ def _directory(trainer: Trainer) -> Path:
 
 def _give(logger: Logger, name: str, pixels: Pixels, step: int) -> bool:
     """Give a picture to a logger; return whether it takes pictures."""
-    if isinstance(logger, TensorBoardLogger):
+    if isinstance(logger, either(TensorBoardLogger)):
         logger.experiment.add_image(name, pixels, step, dataformats="HWC")
-    elif isinstance(logger, loggers.WandbLogger):
+    elif isinstance(logger, either(WandbLogger)):
         logger.log_image(name, [pixels], step=step)
-    elif isinstance(logger, loggers.MLFlowLogger):
+    elif isinstance(logger, either(MLFlowLogger)):
         # What MLflow allows; Lightning makes the names of metrics the same way.
         key = re.sub(r"[^a-zA-Z0-9_/. -]+", "", name)
         logger.experiment.log_image(logger.run_id, pixels, key=key, step=step)

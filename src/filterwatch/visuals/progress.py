@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 
+from filterwatch._compat import either
 from filterwatch.detection import ProgressCallback
 
 # Seconds that a probe may take without a bar.
@@ -53,10 +54,10 @@ def probe_progress(trainer: Trainer) -> AbstractContextManager[ProgressCallback]
     """Show a line in the Trainer's progress bar while the context lasts; see `progress_bar`."""
     bar = trainer.progress_bar_callback
     open_line: OpenLine | None = None
-    if isinstance(bar, RichProgressBar) and bar.is_enabled and bar.progress is not None:
+    if isinstance(bar, either(RichProgressBar)) and bar.is_enabled and bar.progress is not None:
         if bar.progress.console.is_terminal:
             open_line = partial(_rich_line, bar.progress)
-    elif isinstance(bar, TQDMProgressBar) and bar.is_enabled and sys.stdout.isatty():
+    elif isinstance(bar, either(TQDMProgressBar)) and bar.is_enabled and sys.stdout.isatty():
         # Below the bar of training, where that of validation was.
         open_line = partial(_tqdm_line, 2 * bar.process_position + 1)
     return _delayed(open_line, "probe")
