@@ -11,6 +11,7 @@ from filterwatch.detection.criteria import (
     AnomalyCriteria,
     check_criteria,
     flag_anomalies,
+    nearly_dead,
     small_clusters,
 )
 from filterwatch.detection.detect import (
@@ -49,6 +50,7 @@ __all__ = [
     "detect_as_planned",
     "flag_anomalies",
     "judge",
+    "nearly_dead",
     "plan_detection",
     "small_clusters",
     "vote",
