@@ -1,4 +1,4 @@
-"""What a picture or a page says where the bare numbers would mislead: of none, of all, of chance."""
+"""What pictures and pages say where bare numbers would mislead: of none, of all, of chance."""
 
 from __future__ import annotations
 
@@ -121,8 +121,8 @@ def crowding(report: AnomalyReport) -> str | None:
         )
     return (
         f"{isolated} of {n_samples} are isolated, which says little: lambda is too large for "
-        f"K = {usual}.\nClusters have {n_samples / usual:.0f} samples on average, and up to {limit} "
-        "count as small. Lower small_cluster_size, or use a larger probe."
+        f"K = {usual}.\nClusters have {n_samples / usual:.0f} samples on average, and up to "
+        f"{limit} count as small. Lower small_cluster_size, or use a larger probe."
     )
 
 
