@@ -74,25 +74,43 @@ def eventually(ask: Callable[[], Any], expected: Any, seconds: float = 90.0) -> 
 
 
 @pytest.mark.browser
-def test_the_custom_layout_has_its_dashboards_and_curves(page: Any) -> None:
+def test_the_dashboard_has_a_line_a_chart_and_memorization_first(page: Any) -> None:
     ask = opened(page, "custom_scalars")
 
-    def charts(kind: str) -> dict[str, list[str]]:
-        """Return the names below each chart, if all of them are drawn as lines in it."""
+    def charts() -> dict[str, list[Any]]:
+        """Return what each chart says that it shows, and how many bands; drawn lines alone."""
         shown = ask(
             """
             return found.map(card => {
-              const loader = card.shadowRoot.querySelector('tf-line-chart-data-loader');
-              const chart = loader.shadowRoot.querySelector('vz-line-chart2');
-              const drawn = chart.shadowRoot.querySelectorAll('path.line[d], path.area[d]');
-              return [card.title, text(card), drawn.length];
+              const chart = card.shadowRoot
+                .querySelector('tf-line-chart-data-loader').shadowRoot
+                .querySelector('vz-line-chart2');
+              const drawn = kind => chart.shadowRoot.querySelectorAll(`path.${kind}[d]`).length;
+              return [card.title, text(card), drawn('line'), drawn('area')];
             });
             """,
-            f"tf-custom-scalar-{kind}-chart-card",
+            "tf-custom-scalar-multi-line-chart-card, tf-custom-scalar-margin-chart-card",
         )
-        return {title: n_lines for title, _, n_lines in shown}
+        return {
+            title: [*re.findall(r"(\S+) \((?:quickstart|version_)", words), n_bands]
+            for title, words, n_lines, n_bands in shown
+            if n_lines
+        }
 
-    print(charts("multi-line"), charts("margin"))
+    eventually(
+        charts,
+        {
+            "memorization": ["memorization", 0],
+            "generalization_gap": ["generalization_gap", 0],
+            "memorized_samples": ["memorized_samples", 0],
+            "anomaly_filters": ["anomaly_filters", 0],
+            "val_loss (line), train_loss (edge of the band)": ["val_loss", 1],
+            "val_accuracy (line), train_accuracy (edge of the band)": ["val_accuracy", 1],
+        },
+    )
+    dashboards = ask("return found.map(text);", "tf-category-paginated-view")
+    assert len(dashboards) == 1
+    assert dashboards[0].startswith("Overfitting 6 memorization")
 
 
 @pytest.mark.browser

@@ -107,7 +107,7 @@ def filter_figure(
         width, height = figure.get_size_inches()
         heading, *lines = _title(report, anomaly, layer)
         if missing:
-            heading, lines[0] = f"Nothing flagged. Nearest: {heading}", "; ".join(missing)
+            heading, lines = f"Nothing flagged. Nearest: {heading}", ["; ".join(missing), lines[0]]
         draw_heading(figure, heading, "\n".join(lines), INK)
         axes = figure.add_axes((0.7 / width, 0.48 / height, 4.45 / width, (height - 1.9) / height))
         shown = _farthest(points, anomaly.outliers)[:_MOST_BESIDE]

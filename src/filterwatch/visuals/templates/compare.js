@@ -53,8 +53,8 @@ function showChanges() {
   drawLayers([
     { title: 'In the first', hint: 'Filters that all three criteria hold for in the first model', cell: (at) => barred(layers[at].both + layers[at].ceased, most, 'second') },
     { title: 'In the second', hint: 'Filters that all three criteria hold for in the second model', cell: (at) => barred(layers[at].both + layers[at].turned, most) },
-    numberColumn('Turned', 'Anomalous in the second model alone', (at) => layers[at].turned, whole.format),
-    numberColumn('Ceased', 'Anomalous in the first model alone', (at) => layers[at].ceased, whole.format),
+    minor(numberColumn('Turned', 'Anomalous in the second model alone', (at) => layers[at].turned, whole.format)),
+    minor(numberColumn('Ceased', 'Anomalous in the first model alone', (at) => layers[at].ceased, whole.format)),
     minor(numberColumn('Filters', 'Feature maps of the layer', (at) => first.layers[at].filters, whole.format)),
   ]);
 }

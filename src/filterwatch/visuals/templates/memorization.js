@@ -67,7 +67,7 @@ function drawEpochs({ layers, epochs, values, errors, limits, lowest_loss: lowes
   // Through the epoch of the lowest validation loss, or ahead of the next that is shown.
   const marked = lowest === null || lowest < epochs[0] ? -1 : epochs.findIndex((epoch) => epoch >= lowest);
   const line = marked < 0 ? '' : epochs[marked] === lowest ? 'lowest' : 'lowest ahead';
-  const every = Math.ceil(epochs.length / (innerWidth > 560 ? 12 : 4));
+  const every = Math.ceil(epochs.length / (isNarrow ? 4 : 12));
   const cells = (row) => epochs.map((epoch, at) => {
     const [value, error] = [values[row][at], errors[row][at]];
     const text = value === null ? 'not measured' : plusMinus(value, error);
@@ -80,7 +80,7 @@ function drawEpochs({ layers, epochs, values, errors, limits, lowest_loss: lowes
   fill(
     byId('memorization-layers'),
     element('tbody', { class: 'map' }, ...layers.map((name, row) => element('tr', { 'data-layer': name, class: isOutput(row) ? 'apart' : null }, element('th', { scope: 'row' }, isOutput(row) ? ROW_NAMES.output : name), ...cells(row), element('td', { class: 'number' }, signed(values[row].at(-1)))))),
-    element('tfoot', {}, element('tr', {}, element('th', { scope: 'col' }, 'epoch'), ...epochs.map((epoch, at) => element('td', {}, at % every === 0 ? epoch : '')), element('td', { class: 'number' }, `epoch ${epochs.at(-1)}`))),
+    element('tfoot', {}, element('tr', {}, element('th', { scope: 'col' }, 'epoch'), ...epochs.map((epoch, at) => element('td', {}, at % every === 0 ? epoch : '')), element('td', { class: 'number' }, isNarrow ? epochs.at(-1) : `epoch ${epochs.at(-1)}`))),
   );
   const exceeds = values.some((row) => row.some((value) => value !== null && (value < limits[0] - 1e-3 || value > limits[1] + 1e-3)));
   byId('memorization-caption').textContent = `Layers down, epochs across. Red: knows training labels by heart, up to +${limits[1].toFixed(2)} nats${exceeds ? ', which the output exceeds' : ''}. Blue: speaks against training labels, down to ${limits[0].toFixed(2).replace('-', '−')} nats. •: beyond three standard errors.${marked < 0 ? '' : ` The line: lowest validation loss, epoch ${lowest}.`}`;

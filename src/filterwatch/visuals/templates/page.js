@@ -122,8 +122,8 @@ function drawLayers(columns) {
 // A number with a bar behind it; `most` is the longest bar's number.
 function barred(number, most, kind = '') {
   const bar = element('span', { class: `bar ${kind}` });
-  bar.style.width = `${((isNarrow ? 60 : 120) * number) / Math.max(most, 1)}px`;
-  return element('span', {}, whole.format(number), bar);
+  bar.style.width = `${((!isNarrow ? 120 : second ? 36 : 60) * number) / Math.max(most, 1)}px`;
+  return element('span', { class: 'barred' }, whole.format(number), bar);
 }
 
 function update() {
