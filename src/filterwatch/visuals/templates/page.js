@@ -106,7 +106,7 @@ const unknownNote = (unknown) => (unknown ? ` ${count(unknown, 'filter')} flagge
 // numbers: one for each model.
 function showVerdict(numbers, text) {
   fill(byId('thresholds-line'), `Thresholds: ${thresholdsLine(sliders.thresholds)}`);
-  fill(document.querySelector('.verdict'), element('b', { id: 'count', 'data-count': numbers.join(' ') }, numbers.map((number) => whole.format(number)).join(' → ')), ` anomaly filters at these thresholds${text}`);
+  fill(document.querySelector('.verdict'), element('b', { id: 'count', 'data-count': numbers.join(' ') }, numbers.map((number) => whole.format(number)).join(' → ')), ` anomaly ${numbers.at(-1) === 1 ? 'filter' : 'filters'} at these thresholds${text}`);
 }
 
 // The first column names the layer; a column's row is a layer's position.

@@ -62,9 +62,9 @@ function showChanges() {
   fill(
     byId('tiles'),
     tile((unknown ? 'at least ' : '') + whole.format(ordered.length), `of ${whole.format(payload.n_samples)} images isolated`, ordered.length ? 'anomaly' : ''),
-    tile(whole.format(verdict.count), `anomaly filters of ${whole.format(first.count)}${verdict.count ? `, on ${whole.format(sources.size)} convolution filters` : ''}`),
+    tile(whole.format(verdict.count), `${verdict.count === 1 ? 'anomaly filter' : 'anomaly filters'} of ${whole.format(first.count)}${verdict.count ? `, on ${count(sources.size, 'convolution filter')}` : ''}`),
     first.accuracy === null ? tile('–', 'accuracy: no labels to compare with') : tile(percent(first.accuracy), 'accuracy on these images'),
-    tile(whole.format(dead.length), `dead filters, which are not judged${nearly.length ? `; ${whole.format(nearly.length)} nearly dead` : ''}`),
+    tile(whole.format(dead.length), `dead ${dead.length === 1 ? 'filter' : 'filters'}, not judged${nearly.length ? `; ${whole.format(nearly.length)} nearly dead` : ''}`),
   );
   fill(byId('remarks'), ...remarks(first, verdict, ordered.length, sliders.thresholds));
   showVerdict([verdict.count], verdict.count === startCount ? '' : `; ${whole.format(startCount)} at the run’s thresholds`);
