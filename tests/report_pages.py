@@ -24,9 +24,10 @@ KEYS = {
 
 
 def open_page(page: WebDriver, address: str) -> None:
-    """Open a report and wait until its charts are drawn, so that no element is replaced later."""
+    """Open a report, unfold it, and wait for its charts, so that no element is replaced later."""
     page.get(address)
     wait_for(page, "document.querySelector('#plot .point, #plot-1 .point') !== null")
+    page.execute_script("document.querySelectorAll('details').forEach((it) => { it.open = true; })")
 
 
 def find(page: WebDriver, selector: str) -> Any:

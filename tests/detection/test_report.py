@@ -267,7 +267,7 @@ def test_a_report_prints_as_a_table() -> None:
         "relu": ["2", "0", "1", "1: 1"],
         "pool": ["2", "0", "1", "1: 2"],
         "add": ["2", "1", "1", "0: 2"],
-        "quiet": ["2", "0", "0", ""],
+        "1 other layer: none": ["2", "0", "0", ""],
     }
     notes = " ".join(text.split())
     assert "4 outlier samples; most isolated, with number of filters: 8 (3), 3 (2)" in notes

@@ -19,6 +19,7 @@ from filterwatch.visuals.filter_figures import (
     filter_figure,
     isolated_samples_figure,
     most_anomalous,
+    nearest_filter_figure,
 )
 
 
@@ -194,6 +195,43 @@ def test_rows_make_room_for_themselves() -> None:
         assert 0 < len(pixels) - lowest < 60
 
 
-def test_nothing_to_draw_is_an_error() -> None:
-    with pytest.raises(ValueError, match="no flagged filter isolates a sample"):
-        isolated_samples_figure(report(anomalies=[]), thumbnails())
+def test_where_nothing_is_flagged_the_pictures_say_so() -> None:
+    some = report()
+    [(name, layer)] = some.layers.items()
+    silent = replace(layer, is_anomaly=torch.zeros(3, dtype=torch.bool))
+    criteria = AnomalyCriteria(1, 0.2, 2.0, 0.2)
+    none = replace(some, anomalies=[], layers={name: silent}, criteria=criteria)
+    assert "isolate: none" in texts(isolated_samples_figure(none, thumbnails()))
+    figure = nearest_filter_figure(none, thumbnails())
+    words = " ".join(texts(figure).split())
+    assert "Nothing flagged. Nearest: features.conv, channel 0" in words
+    assert "its CH index is 1.1 times its layer's mean, not more than 2" in words
+    assert len(shown_tiles(figure).images) == 3
+    render(figure)
+    # And where the nearest has no small cluster.
+    none = replace(none, small_cluster_limit=0, criteria=AnomalyCriteria(1, 0.9, None, None))
+    sizes = torch.tensor([[30, 30, 0, 0, 0, 0]] * 3)
+    layers = {name: replace(silent, cluster_sizes=sizes, n_clusters=(sizes > 0).sum(1))}
+    figure = nearest_filter_figure(replace(none, layers=layers), thumbnails())
+    assert "no outliers" in texts(figure)
+    render(figure)
+
+
+def test_nearly_dead_filters_are_drawn_last() -> None:
+    some = report()
+    [(name, layer)] = some.layers.items()
+    ch_index = torch.tensor([3e14, 9.0, 8.0], dtype=torch.float64)
+    anomalies = [
+        replace(anomaly, ch_index=float(value))
+        for anomaly, value in zip(some.anomalies, ch_index, strict=True)
+    ]
+    layers = {name: replace(layer, ch_index=ch_index)}
+    shown = most_anomalous(replace(some, anomalies=anomalies, layers=layers), 3)
+    assert [anomaly.channel for anomaly in shown] == [1, 2, 0]
+
+
+def test_where_nearly_all_are_isolated_the_picture_says_why() -> None:
+    some = report(small_cluster_limit=10)
+    everybody = replace(some.anomalies[0], outliers=list(range(N_SAMPLES)))
+    figure = isolated_samples_figure(replace(some, anomalies=[everybody]), thumbnails())
+    assert "lambda is too large for K = 5" in texts(figure)

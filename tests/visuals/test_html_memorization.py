@@ -57,6 +57,9 @@ def addresses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     root = tmp_path_factory.mktemp("memorization")
     pages = {
         "epochs": memorization(history=HISTORY, loss_curves=LOSS),
+        "long": memorization(
+            history=[{**HISTORY[-1], "epoch": epoch} for epoch in range(60)], loss_curves=LOSS
+        ),
         "bars": memorization(history=HISTORY[2:3]),  # where it was not measured
         "without": None,
     }
@@ -91,7 +94,6 @@ def test_a_page_holds_the_samples_worst_first_and_nothing_that_a_browser_runs(
 def test_without_memorization_the_page_is_what_it_was(tmp_path: Path) -> None:
     page = written_page(tmp_path / "page.html", None)
     assert 'id="memorization"' not in page
-    assert "show above" not in page
     assert "mislabeled no more often than others" in page
 
 
@@ -130,7 +132,7 @@ def test_without_epochs_there_are_bars(browser: WebDriver, addresses: dict[str, 
         "return [...document.querySelectorAll('.length')].map((bar) => bar.className.trim())"
     )
     assert kinds == ["length cool", "length warm", "length", "length warm"]
-    assert texts(browser, "#memorization-tiles b") == ["+0.80", "+6.00", "3 ± 1"]
+    assert texts(browser, "#memorization-tiles b") == ["3 ± 1", "+0.80", "+6.00"]
 
 
 @pytest.mark.browser
@@ -168,12 +170,47 @@ def test_nothing_is_wider_than_the_page(
     metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     try:
-        for name in ("epochs", "bars"):
+        for name in ("epochs", "long", "bars"):
             open_page(browser, addresses[name])
             wide = "return [document.documentElement.scrollWidth, innerWidth]"
             assert browser.execute_script(wide) == [width, width]
-            table = "const box = document.querySelector('#memorization .scroll');"
-            inside = browser.execute_script(f"{table} return [box.scrollWidth, box.clientWidth]")
-            assert inside[0] == inside[1]
+            boxes = browser.execute_script(
+                """return [...document.querySelectorAll('.scroll')].map((box) =>
+                [box.scrollWidth, box.clientWidth]);"""
+            )
+            assert len(boxes) == 3
+            assert all(inside == outside for inside, outside in boxes)
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+@pytest.mark.browser
+def test_the_answer_comes_first_and_thresholds_are_folded(
+    browser: WebDriver, addresses: dict[str, str]
+) -> None:
+    browser.get(addresses["epochs"])
+    order = texts(browser, "main > section > h2")
+    assert order == [
+        "Memorization",
+        "Anomaly filters and the images that they isolate",
+        "Layers",
+        "Filters",
+        "How this was made",
+    ]
+    assert not find(browser, "#sliders").is_displayed()
+    line = find(browser, "#thresholds summary").text
+    assert "clusters of up to 1 image are small" in line
+    assert "wrong labels" in find(browser, "#memorized-hint").text
+    assert "not mislabeled more often" in find(browser, "#images-hint").text
+    untold = "return [...document.querySelectorAll('th[scope=col]')].filter((head) => !head.title)"
+    assert browser.execute_script(f"{untold}.map((head) => head.textContent)") == ["epoch"]
+
+
+@pytest.mark.browser
+def test_an_isolated_image_names_its_filters(browser: WebDriver, addresses: dict[str, str]) -> None:
+    open_page(browser, addresses["without"])
+    card = find(browser, "#gallery .card")
+    assert "1 anomaly filter" in card.text
+    find(browser, "#gallery .card .by button:nth-child(2)").click()
+    assert find(browser, "#detail h3").text.startswith("features.conv · channel 0")
+    assert "isolate" in find(browser, "#only .chip").text

@@ -119,7 +119,7 @@ def test_comparison_lists_the_images_that_turned_filters_isolate(
             ".map((card) => +card.dataset.sample)",
             name,
         )
-        assert samples == list(isolated)[:36]
+        assert samples == list(isolated)[:24]
 
 
 def test_comparison_marks_the_same_image_in_the_other_model(

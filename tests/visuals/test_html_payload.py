@@ -90,6 +90,19 @@ def test_flagged_filters_are_ranked_first_and_dead_ones_not_at_all(analysis: Ana
     assert 4 not in ranked
 
 
+def test_nearly_dead_filters_are_ranked_last(analysis: Analysis) -> None:
+    report = analysis.report
+    layer = report.layers["first"]
+    ch_index, flags = layer.ch_index.clone(), layer.is_anomaly.clone()
+    ch_index[[1, 4]] = 3e14
+    flags[[1, 4]] = torch.tensor([True, False])
+    layers = {**report.layers, "first": replace(layer, ch_index=ch_index, is_anomaly=flags)}
+    ranked, n_flagged = rank_filters([replace(report, layers=layers)])
+    assert ranked[n_flagged - 1] == 1
+    assert ranked[-1] == 4
+    assert not unpack(page_numbers([page_model(analysis)], [])["runs"][0]["nearly_dead"]).any()
+
+
 def test_nothing_from_outside_can_leave_its_place(analysis: Analysis, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     write_report(analysis, path)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
+import pytest
 from lightning.pytorch.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.util import tensor_util
 from test_gallery import Accurate
-from watched import LAYERS, fit, watch
+from watched import fit, watch
 
 from filterwatch.visuals import Pictures
 from filterwatch.visuals.loggers import scalar_layout
@@ -40,14 +42,24 @@ TAGS = [
 
 
 def charts(directory: Path) -> dict[str, dict[str, list[str]]]:
-    """Return the layout in a log directory: dashboard to chart to regular expressions."""
+    """Return the layout in a log directory: dashboard to chart to what its lines and bands are of.
+
+    Lines are given as regular expressions.
+    """
     written = next(directory.rglob("events*")).parent
     events = EventAccumulator(str(written)).Reload()
     found = events.Tensors("custom_scalars__config__")
     assert len(found) == 1
     layout = layout_pb2.Layout.FromString(tensor_util.make_ndarray(found[0].tensor_proto).item())
+
+    def content(chart: Any) -> list[str]:
+        if chart.HasField("multiline"):
+            return list(chart.multiline.tag)
+        [series] = chart.margin.series
+        return [f"{re.escape(tag)}$" for tag in dict.fromkeys([series.value, series.lower])]
+
     return {
-        category.title: {chart.title: list(chart.multiline.tag) for chart in category.chart}
+        category.title: {chart.title: content(chart) for chart in category.chart}
         for category in layout.category
     }
 
@@ -58,48 +70,50 @@ def shown(patterns: list[str]) -> list[str]:
 
 
 def test_charts_show_what_their_titles_say() -> None:
-    layers = ["network.0", "loss.accumulator"]
-    memorization = {"memorization": layers, "own_loss_memorization": ["accumulator.loss"]}
-    layout = scalar_layout(True, True, {"anomaly_filters": layers}, memorization)
-    found = {
-        dashboard: {title: shown(tags) for title, (_, tags) in charts.items()}
-        for dashboard, charts in layout.items()
-    }
-    assert found == {
-        "Overfitting": {
-            "loss": ["train_loss_epoch", "val_loss"],
-            "accuracy": ["val_acc"],
-            "memorization": ["memorization", "generalization_gap"],
-            "own_loss_memorization": ["own_loss_memorization", "own_loss_generalization_gap"],
-            "anomaly_filters": ["anomaly_filters", "anomaly_filters_distinct"],
-        },
-        "Memorization by layer": {
-            "memorization: network.0 … loss.accumulator": [
-                "memorization/loss.accumulator",
-                "memorization/network.0",
-            ],
-            "own_loss_memorization: accumulator.loss": ["own_loss_memorization/accumulator.loss"],
-        },
-        "Anomaly filters by layer": {
-            "network.0 … loss.accumulator": [
-                "anomaly_filters_by_layer/network.0",
-                "anomaly_filters_by_layer/loss.accumulator",
-            ]
-        },
-    }
+    memorization = ["memorization", "own_loss_memorization"]
+    layout = scalar_layout(
+        ["train_loss_epoch", "val_loss", "aux_loss"], ["val_acc"], ["anomaly_filters"], memorization
+    )
+    assert list(layout) == ["Overfitting"]
+    band = ["Margin", ["val_loss", "train_loss_epoch", "val_loss"]]
+    assert layout["Overfitting"].pop("val_loss (line), train_loss_epoch (edge of the band)") == band
+    found = {title: (kind, shown(tags)) for title, (kind, tags) in layout["Overfitting"].items()}
+    assert list(found) == [
+        "memorization",
+        "generalization_gap",
+        "memorized_samples",
+        "own_loss_memorization",
+        "own_loss_generalization_gap",
+        "own_loss_memorized_samples",
+        "val_acc",
+        "anomaly_filters",
+    ]
+    assert found == {title: ("Multiline", [title]) for title in found}
+
+
+def test_a_validation_loss_that_is_logged_later_on_has_a_chart() -> None:
+    layout = scalar_layout(["train_loss_epoch"], [], ["anomaly_filters"], [])["Overfitting"]
+    assert shown(layout["loss: validation"][1]) == ["val_loss"]
+    assert shown(layout["train_loss_epoch"][1]) == ["train_loss_epoch"]
 
 
 def test_a_metric_that_there_is_not_has_no_chart() -> None:
-    layout = scalar_layout(False, False, {"n": ["a"]}, {})
-    assert list(layout) == ["Overfitting", "Anomaly filters by layer"]
-    assert list(layout["Overfitting"]) == ["n"]
+    assert list(scalar_layout([], [], ["n"], [])["Overfitting"]) == ["n"]
 
 
-def test_many_layers_are_spread_over_charts() -> None:
-    names = [f"layer{number}" for number in range(16)]
-    by_layer = scalar_layout(True, True, {"n": names}, {})["Anomaly filters by layer"]
-    assert [len(tags) for _, tags in by_layer.values()] == [5, 5, 6]
-    assert list(by_layer) == ["layer0 … layer4", "layer5 … layer9", "layer10 … layer15"]
+@pytest.mark.parametrize(
+    "tags",
+    [
+        ("train_loss_epoch", "val_loss"),
+        ("loss/train", "loss/validation"),
+        ("Train/Acc", "Val/Acc"),
+        ("training_accuracy", "valid_accuracy"),
+    ],
+)
+def test_names_of_training_and_validation_are_told_apart(tags: tuple[str, str]) -> None:
+    charts = scalar_layout(["other_loss", *tags], [], [], [])["Overfitting"]
+    training, validation = tags
+    assert [content for _, content in charts.values()] == [[validation, training, validation]]
 
 
 def test_one_layout_for_a_run_with_two_callbacks(tmp_path: Path) -> None:
@@ -111,11 +125,8 @@ def test_one_layout_for_a_run_with_two_callbacks(tmp_path: Path) -> None:
     found = charts(tmp_path)
     counts = ["first_anomaly_filters", "second_anomaly_filters"]
     shared = ["first_memorization", "second_memorization"]
-    assert set(found["Overfitting"]) == {"loss", "accuracy", *counts, *shared}
-    assert list(found["Anomaly filters by layer"]) == [
-        "first_anomaly_filters: network.0 … network.2",
-        "second_anomaly_filters: network.3 … network.4",
-    ]
+    assert list(found) == ["Overfitting"]
+    assert {*counts, *shared} < set(found["Overfitting"])
 
 
 def test_the_layout_matches_what_is_logged(tmp_path: Path) -> None:
@@ -129,11 +140,11 @@ def test_the_layout_matches_what_is_logged(tmp_path: Path) -> None:
         for category in charts(tmp_path).values()
         for title, patterns in category.items()
     }
-    assert {title: set(names) for title, names in found.items()} == {
-        "loss": {"val_loss", "train_loss_epoch"},
-        "accuracy": {"val_accuracy"},
-        "anomaly_filters": {"anomaly_filters", "anomaly_filters_distinct"},
-        "network.0 … network.4": {f"anomaly_filters_by_layer/{name}" for name in LAYERS},
-        "memorization": {"memorization", "generalization_gap"},
-        "network.1 … network.4": {"memorization/network.1", "memorization/network.4"},
+    assert found == {
+        "memorization": ["memorization"],
+        "generalization_gap": ["generalization_gap"],
+        "memorized_samples": ["memorized_samples"],
+        "val_loss (line), train_loss_epoch (edge of the band)": ["val_loss", "train_loss_epoch"],
+        "val_accuracy": ["val_accuracy"],
+        "anomaly_filters": ["anomaly_filters"],
     }

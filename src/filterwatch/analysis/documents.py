@@ -202,8 +202,9 @@ def write_report(analysis: Analysis, path: str | Path, *, n_charts: int = 40) ->
         ValueError: If the report was kept without its points.
     """
     model = analysis.model
-    title, subject = f"Anomaly filters of {model.path.name}", f"{model.name}, {model.kind}, on"
     found = analysis.memorization
+    what = "Anomaly filters" if found is None else "Memorization and anomaly filters"
+    title, subject = f"{what} of {model.path.name}", f"{model.name}, {model.kind}, on"
     facts = [] if found is None else list(_memorization_facts(found))
     _write_page({"model": analysis}, path, n_charts, title, subject, facts)
 

@@ -410,7 +410,6 @@ class AnomalyFilterCallback(Callback):
             trainer,
             samples.batches,
             samples.indices,
-            plan.names,
             None if training is None else (training.batches, training.indices),
         )
         self._fit = running_fit(trainer, pl_module, self.probe_step, samples, self.history)

@@ -11,6 +11,7 @@ from filterwatch.detection.criteria import (
     AnomalyCriteria,
     check_criteria,
     flag_anomalies,
+    nearly_dead,
     small_clusters,
 )
 from filterwatch.detection.detect import (
@@ -51,6 +52,7 @@ __all__ = [
     "find_layers",
     "flag_anomalies",
     "judge",
+    "nearly_dead",
     "plan_detection",
     "small_clusters",
     "start_compiling",

@@ -121,16 +121,24 @@ def mean_index(ch_index: Tensor, cluster_sizes: Tensor) -> Tensor:
     """Return the mean Calinski-Harabasz index of a layer, which criterion 2 compares with.
 
     Indices are [C], cluster sizes [C, K] with 0 where there is no cluster. Left out are filters
-    without an index (NaN), and those whose points coincide within their clusters but for a
-    millionth of the scatter (a filter that answers to a single sample, for instance): their index
-    is as large as rounding lets it be, and would leave no other filter of the layer above the mean.
+    without an index (NaN), and nearly dead ones (`nearly_dead`; a filter that answers to a single
+    sample, for instance): their index is as large as rounding lets it be, and would leave no other
+    filter of the layer above the mean.
     Where every index is like that, their mean is returned.
+    """
+    sound = ~nearly_dead(ch_index, cluster_sizes) & ~ch_index.isnan()
+    return (ch_index[sound] if bool(sound.any()) else ch_index).nanmean()
+
+
+def nearly_dead(ch_index: Tensor, cluster_sizes: Tensor) -> Tensor:
+    """Mark filters whose points coincide within clusters, but for a millionth of the scatter.
+
+    Arguments are as in `mean_index`; a filter without an index is dead, and not among them.
     """
     clusters = (cluster_sizes > 0).sum(-1)
     # Equation 4, solved for the share of the scatter that lies within clusters.
     between = ch_index * (clusters - 1) / (cluster_sizes.sum(-1) - clusters)
-    sound = 1 / (1 + between) > _COINCIDING
-    return (ch_index[sound] if bool(sound.any()) else ch_index).nanmean()
+    return ~(1 / (1 + between) > _COINCIDING) & ~ch_index.isnan()
 
 
 def flag_anomalies(

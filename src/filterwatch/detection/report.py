@@ -257,11 +257,19 @@ class AnomalyReport:
         for heading in ("filters", "dead", "anomalies"):
             table.add_column(heading, justify="right", overflow="fold")
         table.add_column("channels: outlier samples", overflow="fold")
+        silent = [layer for layer in self.layers.values() if not layer.count]
         for name, layer in self.layers.items():
-            flagged = [anomaly for anomaly in self.anomalies if anomaly.layer == name]
-            shown = [f"{anomaly.channel}: {len(anomaly.outliers)}" for anomaly in flagged]
-            numbers = (len(layer.ch_index), len(layer.dead), layer.count)
-            table.add_row(escape(name), *map(str, numbers), first_few(shown, 8))
+            if layer.count:
+                flagged = [anomaly for anomaly in self.anomalies if anomaly.layer == name]
+                shown = [f"{anomaly.channel}: {len(anomaly.outliers)}" for anomaly in flagged]
+                numbers = (len(layer.ch_index), len(layer.dead), layer.count)
+                table.add_row(escape(name), *map(str, numbers), first_few(shown, 8))
+        if silent:
+            filters = sum(len(layer.ch_index) for layer in silent)
+            dead = sum(len(layer.dead) for layer in silent)
+            other = "other " if len(silent) < len(self.layers) else ""
+            name = f"{len(silent)} {other}layer{'s' if len(silent) > 1 else ''}: none"
+            table.add_row(name, str(filters), str(dead), "0", "")
         return table
 
     def _notes(self) -> Iterator[str]:

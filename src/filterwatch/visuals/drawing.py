@@ -92,6 +92,14 @@ def draw_heading(figure: Figure, heading: str, lines: str, color: str = FAINT) -
     figure.text(x, 1 - 0.42 / height, lines, fontsize=8.5, color=color, va="top", linespacing=1.35)
 
 
+def note_figure(heading: str, lines: str) -> Figure:
+    """Return a figure that says why there is nothing to draw."""
+    with drawing():
+        figure = new_figure(8.6, 0.8)
+        draw_heading(figure, heading, lines)
+    return figure
+
+
 def shortened(text: str, length: int) -> str:
     """Cut a text that is longer than so many characters, with an ellipsis."""
     return text if len(text) <= length else text[: length - 1] + "…"

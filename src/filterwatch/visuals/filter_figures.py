@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from filterwatch.detection import AnomalyFilter, AnomalyReport, LayerReport, small_clusters
+from filterwatch.detection import (
+    AnomalyFilter,
+    AnomalyReport,
+    LayerReport,
+    nearly_dead,
+    small_clusters,
+)
 from filterwatch.visuals.drawing import (
     COLORS,
     FAINT,
@@ -22,8 +28,10 @@ from filterwatch.visuals.drawing import (
     draw_heading,
     drawing,
     new_figure,
+    note_figure,
     shortened,
 )
+from filterwatch.visuals.remarks import crowding, nearest_filter
 from filterwatch.visuals.thumbnails import Thumbnails
 
 # Clusters beyond the colors take them again, with another marker.
@@ -31,19 +39,22 @@ _MARKERS = ("o", "s", "^", "D")
 # Where images stand beside a filter's clusters, how many at most, and where they stand alone.
 _BESIDE = Grid(left=5.45, top=1.42, columns=4, side=0.86, pitch=(1.0, 1.26))
 _MOST_BESIDE = 12
-_ALONE = Grid(left=MARGIN, top=0.8, columns=8, side=0.88, pitch=(1.03, 1.3))
+_ALONE = Grid(left=MARGIN, top=0.95, columns=8, side=0.88, pitch=(1.03, 1.3))
 
 
 def most_anomalous(report: AnomalyReport, n_filters: int) -> list[AnomalyFilter]:
     """Return so many flagged maps whose CH index stands out most from their layer's.
 
     A convolution filter that is flagged again at its activation and its max-pool shows once, by
-    the map that stands out most, while there are other filters to show.
+    the map that stands out most, while there are other filters to show. Nearly dead ones are last.
     """
-    ranked = sorted(
-        report.anomalies,
-        key=lambda anomaly: -anomaly.ch_index / report.layers[anomaly.layer].mean_ch_index,
-    )
+
+    def rank(anomaly: AnomalyFilter) -> tuple[bool, float]:
+        layer = report.layers[anomaly.layer]
+        coincide = nearly_dead(layer.ch_index, layer.cluster_sizes)[anomaly.channel]
+        return bool(coincide), -anomaly.ch_index / layer.mean_ch_index
+
+    ranked = sorted(report.anomalies, key=rank)
     chosen: list[AnomalyFilter] = []
     seen: set[tuple[str | None, int | None]] = set()
     for anomaly in ranked:
@@ -56,8 +67,31 @@ def most_anomalous(report: AnomalyReport, n_filters: int) -> list[AnomalyFilter]
     return [*chosen, *repeated][:n_filters]
 
 
-def filter_figure(report: AnomalyReport, anomaly: AnomalyFilter, thumbnails: Thumbnails) -> Figure:
-    """Draw a flagged filter's clusters, outliers ringed, and their images (paper, figures 2, 3).
+def nearest_filter_figure(report: AnomalyReport, thumbnails: Thumbnails) -> Figure:
+    """Draw the filter that comes nearest to the criteria, for a report that flags none.
+
+    Raises:
+        ValueError: If the report was read from a file without points.
+    """
+    nearest = nearest_filter(report)
+    if nearest is None:
+        return note_figure("Nothing flagged", "All filters are dead, or nearly.")
+    return filter_figure(report, nearest.filter, thumbnails, nearest.missing)
+
+
+def filter_figure(
+    report: AnomalyReport,
+    anomaly: AnomalyFilter,
+    thumbnails: Thumbnails,
+    missing: Sequence[str] = (),
+) -> Figure:
+    """Draw a filter's clusters, outliers ringed, and their images (paper, figures 2, 3).
+
+    Args:
+        report: What was found.
+        anomaly: The filter.
+        thumbnails: The probe.
+        missing: Why it is not flagged, where it stands for none.
 
     Raises:
         ValueError: If the report was read from a file without points.
@@ -72,6 +106,8 @@ def filter_figure(report: AnomalyReport, anomaly: AnomalyFilter, thumbnails: Thu
         figure = new_figure(9.6, 5.2)
         width, height = figure.get_size_inches()
         heading, *lines = _title(report, anomaly, layer)
+        if missing:
+            heading, lines = f"Nothing flagged. Nearest: {heading}", ["; ".join(missing), lines[0]]
         draw_heading(figure, heading, "\n".join(lines), INK)
         axes = figure.add_axes((0.7 / width, 0.48 / height, 4.45 / width, (height - 1.9) / height))
         shown = _farthest(points, anomaly.outliers)[:_MOST_BESIDE]
@@ -85,24 +121,28 @@ def isolated_samples_figure(
 ) -> Figure:
     """Draw so many of the samples that most flagged filters isolate, and by how many each is.
 
-    Raises:
-        ValueError: If no filter is flagged.
+    Where none is isolated, or nearly all of them are, the picture says so.
     """
+    heading = "Samples that most anomaly filters isolate"
     isolated = report.outlier_samples()
     if not isolated:
-        raise ValueError("no flagged filter isolates a sample: there is nothing to draw")
+        return note_figure(f"{heading}: none", "No filter is flagged that isolates a sample.")
     shown = dict(list(isolated.items())[:n_samples])
     rows = math.ceil(len(shown) / _ALONE.columns)
+    lines = (
+        f"{len(shown)} of {len(isolated)} outlier samples of {report.count} anomaly filters; "
+        "unusual to them, not mislabeled more often than others.\n"
+        f"×: the number of filters that isolate it{thumbnails.legend}"
+    )
+    grid = _ALONE
+    if (crowded := crowding(report)) is not None:
+        lines += f"\n{crowded}"
+        grid = grid._replace(top=grid.top + 0.16 * (1 + crowded.count("\n")))
     with drawing():
-        figure = new_figure(8.6, _ALONE.top + _ALONE.pitch[1] * rows)
-        draw_heading(
-            figure,
-            "Samples that most anomaly filters isolate",
-            f"{len(shown)} of {len(isolated)} outlier samples of {report.count} anomaly filters; "
-            f"×: the number of filters that isolate it{thumbnails.legend}",
-        )
+        figure = new_figure(8.6, grid.top + grid.pitch[1] * rows)
+        draw_heading(figure, heading, lines)
         names = {sample: f"{thumbnails.name(sample)}  ×{n}" for sample, n in shown.items()}
-        _add_images(figure, thumbnails, names, _ALONE)
+        _add_images(figure, thumbnails, names, grid)
     return figure
 
 
@@ -199,7 +239,7 @@ def _draw_outliers(figure: Figure, thumbnails: Thumbnails, shown: list[int], tot
     figure.text(
         _BESIDE.left / width,
         1 - (_BESIDE.top - 0.08) / height,
-        f"{some}, farthest first{thumbnails.legend}",
+        f"{some}, farthest first{thumbnails.legend}" if shown else "no outliers",
         fontsize=8.5,
         color=FAINT,
         va="bottom",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,12 +14,13 @@ from filterwatch._checks import check_integer
 from filterwatch._compat import callbacks_of, is_fast_dev_run, scalar_step
 from filterwatch._failures import Failures
 from filterwatch.detection import AnomalyReport
-from filterwatch.memorization import OUTPUT, MemorizationReport
+from filterwatch.memorization import MemorizationReport
 from filterwatch.visuals.drawing import render
 from filterwatch.visuals.filter_figures import (
     filter_figure,
     isolated_samples_figure,
     most_anomalous,
+    nearest_filter_figure,
 )
 from filterwatch.visuals.history_figures import Curves, layers_figure, training_figure
 from filterwatch.visuals.loggers import memorization_names, send_layout, send_picture
@@ -90,7 +92,8 @@ class Gallery:
 
     and behind the count's:
 
-    - ``/clusters_1`` …: the most anomalous filter and the next ones,
+    - ``/clusters_1`` …: the most anomalous filter and the next ones, or, with none flagged, the one
+      that comes nearest,
     - ``/isolated_samples``: the samples that most flagged filters isolate,
     - ``/layers``: the count of each layer in each epoch,
     - ``/training``: at the end of the fit, the count beside accuracy and loss.
@@ -111,8 +114,6 @@ class Gallery:
         self.pictures = pictures
         self.metric = metric
         self.memorization = memorization
-        self.layers: list[str] = []
-        self.measured: list[str] = []  # layers of known memorization
         self.curves = Curves()
         self._failures = failures
         self._thumbnails: Thumbnails | None = None  # while a fit runs that is drawn
@@ -123,16 +124,16 @@ class Gallery:
         self._drawn_epoch: int | None = None
         self._step = self._report_step = 0
         self._has_layout = False
+        self.is_measured = False  # whether memorization is known
 
     def start(
         self,
         trainer: Trainer,
         batches: list[Any],
         indices: list[int] | None,
-        layers: list[str],
         training: tuple[list[Any], list[int] | None] | None = None,
     ) -> None:
-        """Begin a fit; layers are the watched ones.
+        """Begin a fit.
 
         Batches and indices, of the probe and of the training probe, are as in `Thumbnails`.
         """
@@ -140,7 +141,6 @@ class Gallery:
         self._drawn_epoch = None
         if self.pictures is None or is_fast_dev_run(trainer):
             return
-        self.layers = layers
         self.curves.keep_before(trainer.current_epoch)
         self._has_layout = False
         # Images that only `probe_step` finds are not there to be drawn.
@@ -181,15 +181,12 @@ class Gallery:
         )
         # Every process reads the metrics, because reading may synchronize.
         metrics = trainer.callback_metrics.items()
-        self.curves.add(
-            epoch,
-            {name: float(value) for name, value in metrics if not name.startswith(own)},
-        )
+        known = {name: float(value) for name, value in metrics if not name.startswith(own)}
+        self.curves.add(epoch, known)
         if not self._has_layout:
             self._has_layout = True
-            newest = history[-1].get("memorization", ()) if history else ()
-            self.measured = [name for name in newest if name != OUTPUT]
-            self._write_layout(trainer, galleries)
+            self.is_measured = bool(history and history[-1].get("memorization"))
+            self._write_layout(trainer, galleries, known)
         if report is None or report is self._report:
             return
         self._report, self._report_step, self._is_drawn = report, self._step, False
@@ -216,9 +213,12 @@ class Gallery:
         assert pictures is not None
         assert thumbnails is not None
         yield from self._memorization_figures(history)
-        for place, anomaly in enumerate(most_anomalous(report, pictures.n_filters), start=1):
+        shown = most_anomalous(report, pictures.n_filters)
+        for place, anomaly in enumerate(shown, start=1):
             yield f"{self.metric}/clusters_{place}", filter_figure(report, anomaly, thumbnails)
-        if pictures.n_samples and report.outlier_samples():
+        if pictures.n_filters and not shown:
+            yield f"{self.metric}/clusters_1", nearest_filter_figure(report, thumbnails)
+        if pictures.n_samples:
             drawn = isolated_samples_figure(report, thumbnails, pictures.n_samples)
             yield f"{self.metric}/isolated_samples", drawn
         yield f"{self.metric}/layers", layers_figure(history)
@@ -228,7 +228,7 @@ class Gallery:
         if any("memorization" in entry for entry in history):
             yield f"{self.memorization}/layers", memorization_map(history, self.curves.loss)
         n_samples, report, thumbnails = self.pictures.n_samples, self._memorized, self._training
-        if n_samples and report and thumbnails and report.memorized(1):
+        if n_samples and report and thumbnails and not math.isnan(report.memorized_samples):
             drawn = memorized_samples_figure(report, thumbnails, n_samples)
             yield f"{self.memorization}/samples", drawn
 
@@ -242,16 +242,20 @@ class Gallery:
                 for name, figure in drawn:
                     send_picture(trainer, name, render(figure), step)
 
-    def _write_layout(self, trainer: Trainer, galleries: list[Gallery]) -> None:
+    def _write_layout(
+        self, trainer: Trainer, galleries: list[Gallery], known: Mapping[str, float]
+    ) -> None:
         """Write the layout of TensorBoard's custom scalars: one, for all callbacks of the fit."""
         if trainer.is_global_zero and galleries[-1:] == [self]:  # when all know what is measured
-            layers = {gallery.metric: gallery.layers for gallery in galleries}
-            memorization = {
-                gallery.memorization: gallery.measured for gallery in galleries if gallery.measured
-            }
-            known = bool(self.curves.loss), bool(self.curves.accuracy)
+            loss, accuracy = (
+                # What loggers have of a metric that is logged by step, too.
+                [f"{name}_epoch" if f"{name}_epoch" in known else name for name in curves]
+                for curves in (self.curves.loss, self.curves.accuracy)
+            )
+            counts = [gallery.metric for gallery in galleries]
+            memorization = [gallery.memorization for gallery in galleries if gallery.is_measured]
             with self._failures.softly("draw"):
-                send_layout(trainer, *known, layers, memorization)
+                send_layout(trainer, loss, accuracy, counts, memorization)
 
 
 def _galleries(trainer: Trainer) -> list[Gallery]:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +23,6 @@ from filterwatch.visuals.drawing import Pixels
 
 Layout = dict[str, dict[str, list[Any]]]
 
-# Lines in one chart that eyes can still distinguish.
-_LINES = 7
-
 
 def send_picture(trainer: Trainer, name: str, pixels: Pixels, step: int) -> None:
     """Give a picture [H, W, 3] to every logger that takes images; else write it as a PNG file.
@@ -45,79 +41,78 @@ def send_picture(trainer: Trainer, name: str, pixels: Pixels, step: int) -> None
 
 def send_layout(
     trainer: Trainer,
-    loss: bool,
-    accuracy: bool,
-    layers: Mapping[str, Sequence[str]],
-    memorization: Mapping[str, Sequence[str]],
+    loss: Sequence[str],
+    accuracy: Sequence[str],
+    counts: Sequence[str],
+    memorization: Sequence[str],
 ) -> None:
     """Give each TensorBoard logger its `scalar_layout`; call it in the first process alone."""
-    layout = scalar_layout(loss, accuracy, layers, memorization)
+    layout = scalar_layout(loss, accuracy, counts, memorization)
     for logger in trainer.loggers:
         if isinstance(logger, either(TensorBoardLogger)):
             logger.experiment.add_custom_scalars(layout)
 
 
 def scalar_layout(
-    loss: bool,
-    accuracy: bool,
-    layers: Mapping[str, Sequence[str]],
-    memorization: Mapping[str, Sequence[str]],
+    loss: Sequence[str],
+    accuracy: Sequence[str],
+    counts: Sequence[str],
+    memorization: Sequence[str],
 ) -> Layout:
     """Return the layout of TensorBoard's page of custom scalars, as ``SummaryWriter`` takes it.
 
-    Loss, accuracy, memorization and the number of anomaly filters are on one dashboard, the numbers
-    of single layers on others, a few layers a chart.
+    TensorBoard has one color a run, so that two lines of a chart look the same. A chart here has
+    one line. That of a validation metric has a band that reaches to the training metric: its width
+    is what they differ by. What a layer has is in the pictures.
 
     Args:
-        loss: Whether a loss is logged.
-        accuracy: Whether an accuracy is logged.
-        layers: Names of the watched layers, by the name of the metric that counts in all of them.
-        memorization: Names of the layers whose memorization is measured, by the name of the metric
-            that is that of the deepest.
+        loss: Tags of the known losses.
+        accuracy: Tags of the known accuracies.
+        counts: Names of the metrics that count anomaly filters.
+        memorization: Names of the metrics that are the memorization of the deepest layer.
 
     Returns:
-        Dashboard to chart to kind and tags, which are regular expressions.
+        Dashboard to chart to kind and tags; those of lines are regular expressions.
     """
-    own = [*layers, *(name for metric in memorization for name in memorization_names(metric))]
-    # An epoch's values, not those of steps; also of metrics that are logged later on.
-    others = "(?i)(?!.*_step$)" + "".join(f"(?!{re.escape(metric)})" for metric in own)
-    overview: dict[str, list[Any]] = {}
-    if loss:
-        overview["loss"] = ["Multiline", [f"{others}.*loss.*$"]]
-    if accuracy:
-        overview["accuracy"] = ["Multiline", [f"{others}.*acc.*$"]]
+    own = [*counts, *(name for metric in memorization for name in memorization_names(metric))]
+    others = "(?i)(?!.*_step$)" + "".join(f"(?!{re.escape(name)})" for name in own)
+    charts: dict[str, list[Any]] = {}
     for metric in memorization:
-        deepest, gap, _ = map(re.escape, memorization_names(metric))
-        overview[metric] = ["Multiline", [f"{deepest}$", f"{gap}$"]]
-    for metric in layers:
-        overview[metric] = ["Multiline", [f"{re.escape(metric)}(_distinct)?$"]]
-    layout = {
-        "Overfitting": overview,
-        "Memorization by layer": _layer_charts(memorization, "/"),
-        "Anomaly filters by layer": _layer_charts(layers, "_by_layer/"),
-    }
-    return {dashboard: charts for dashboard, charts in layout.items() if charts}
+        charts |= {name: _line(f"{re.escape(name)}$") for name in memorization_names(metric)}
+    for title, part, tags in (("loss", "loss", loss), ("accuracy", "acc", accuracy)):
+        pairs = _pairs(tags)
+        for training, validation in pairs:
+            heading = f"{validation} (line), {training} (edge of the band)"
+            charts[heading] = ["Margin", [validation, training, validation]]
+        if not pairs:
+            charts |= {tag: _line(f"{re.escape(tag)}$") for tag in tags}
+            if tags and not any("val" in tag.lower() for tag in tags):  # it is logged later on
+                charts[f"{title}: validation"] = _line(f"{others}(?=.*{part}).*val.*$")
+    charts |= {metric: _line(f"{re.escape(metric)}$") for metric in counts}
+    return {"Overfitting": charts}
+
+
+def _line(pattern: str) -> list[Any]:
+    return ["Multiline", [pattern]]
+
+
+def _pairs(tags: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the tags that differ by "train" and "val" alone, training first."""
+    found: dict[str, dict[str, str]] = {"train": {}, "val": {}}
+    for tag in tags:
+        part = re.search(r"train(ing)?|val(id(ation)?)?", tag, re.IGNORECASE)
+        if part is not None:
+            side = "train" if part[0].lower().startswith("train") else "val"
+            stem = tag[: part.start()] + tag[part.end() :]
+            found[side][stem.removesuffix("_epoch").lower()] = tag
+    training, validation = found["train"], found["val"]
+    return [(training[stem], tag) for stem, tag in validation.items() if stem in training]
 
 
 def memorization_names(metric: str) -> list[str]:
     """Return the names of what is logged beside the memorization of layers, itself first."""
     prefix = metric.removesuffix(METRICS[0])
     return [prefix + name for name in METRICS]
-
-
-def _layer_charts(layers: Mapping[str, Sequence[str]], between: str) -> dict[str, list[Any]]:
-    """Return charts of each metric's layers; ``between`` stands between its name and theirs."""
-    charts: dict[str, list[Any]] = {}
-    for metric, names in layers.items():
-        prefix = "" if len(layers) == 1 else f"{metric}: "
-        n_charts = math.ceil(len(names) / _LINES)
-        for number in range(n_charts):  # of even size, but for one line
-            start, stop = (len(names) * at // n_charts for at in (number, number + 1))
-            group = names[start:stop]
-            ends = group[0] if len(group) == 1 else f"{group[0]} … {group[-1]}"
-            tags = [f"{re.escape(metric + between + name)}$" for name in group]
-            charts[prefix + ends] = ["Multiline", tags]
-    return charts
 
 
 def send_text(trainer: Trainer, name: str, lines: Sequence[str]) -> None:

@@ -23,6 +23,7 @@ from filterwatch.visuals.drawing import (
     draw_heading,
     drawing,
     new_figure,
+    note_figure,
     shortened,
 )
 from filterwatch.visuals.history_figures import (
@@ -191,14 +192,14 @@ def memorized_samples_figure(
     Args:
         report: What was found.
         thumbnails: The training samples that were measured, in the report's order.
-        n_samples: How many to draw at most, the worst first.
-
-    Raises:
-        ValueError: If there are none.
+        n_samples: How many to draw at most, the worst first; where there are none, it says so.
     """
     memorized = report.memorized()
     if not memorized:
-        raise ValueError("no memorized samples: there is nothing to draw")
+        return note_figure(
+            "Training images learned by heart: none",
+            "Where the hidden layers speak against a label, the network does not give it either.",
+        )
     shown = memorized[:n_samples]
     rows = math.ceil(len(shown) / _SAMPLES.columns)
     number, error = report.memorized_samples, report.memorized_error

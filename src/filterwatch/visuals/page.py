@@ -10,15 +10,18 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from filterwatch.visuals.page_memorization import PageMemorization, memorization_numbers
 from filterwatch.visuals.page_numbers import PageModel, page_numbers, rank_filters
+from filterwatch.visuals.remarks import nearest_filter, untrained_note
 from filterwatch.visuals.sprite_sheet import PageImages, sprite_sheet
 
 _TEMPLATES = files("filterwatch.visuals") / "templates"
@@ -31,6 +34,7 @@ _SCRIPTS = (
     "table",
     "scatter",
     "controls",
+    "remarks",
     "page",
 )
 
@@ -62,16 +66,43 @@ def write_page(
         ValueError: If a report was kept without its points.
     """
     ranked, n_flagged = rank_filters([model.report for model in models])
+    ranked = [*_nearest(models), *ranked] if n_flagged == 0 else ranked
     probe = {key: getattr(images, key) for key in ("files", "labels", "class_names")}
-    payload = page_numbers(models, ranked[: n_flagged + max(n_charts, 0)])
+    payload = page_numbers(models, list(dict.fromkeys(ranked))[: n_flagged + max(n_charts, 0)])
     payload |= {"probe": probe, "sprite": asdict(sprite_sheet(images))}
     payload["memorization"] = None if memorization is None else memorization_numbers(memorization)
-    page = _render(len(models) > 1, payload, facts, title=title, subject=subject)
+    untrained = list(_untrained(models, images.labels))
+    page = _render(len(models) > 1, payload, facts, untrained, title=title, subject=subject)
     Path(path).write_text(page, encoding="utf-8")
 
 
+def _nearest(models: Sequence[PageModel]) -> Iterator[int]:
+    """Yield the position of the filter of each model that comes nearest to the criteria."""
+    for model in models:
+        nearest = nearest_filter(model.report)
+        if nearest is not None:
+            layers, name = model.report.layers, nearest.filter.layer
+            before = list(layers.values())[: list(layers).index(name)]
+            yield sum(len(layer.ch_index) for layer in before) + nearest.filter.channel
+
+
+def _untrained(models: Sequence[PageModel], labels: Sequence[int] | None) -> Iterator[str]:
+    """Yield which models do no better than guessing, as far as labels and predictions say it."""
+    names = ("This network",) if len(models) == 1 else ("The first network", "The second network")
+    for name, model in zip(names, models, strict=True):
+        if model.accuracy is None or model.predictions is None or labels is None:
+            continue
+        note = untrained_note(model.accuracy, torch.tensor(labels), model.predictions)
+        if note is not None:
+            yield f"{name} {note}"
+
+
 def _render(
-    compared: bool, payload: dict[str, Any], facts: Sequence[tuple[str, str]], **texts: str
+    compared: bool,
+    payload: dict[str, Any],
+    facts: Sequence[tuple[str, str]],
+    untrained: Sequence[str],
+    **texts: str,
 ) -> str:
     """Fill the template; its security policy allows these scripts alone, by their hashes."""
     from jinja2 import Environment, StrictUndefined
@@ -88,6 +119,7 @@ def _render(
     return environment.from_string(_read("page.html.j2")).render(
         **texts,
         compared=compared,
+        untrained=untrained,
         memorization=payload["memorization"],
         facts=[*facts, ("Made by", made_by)],
         # Our own files and plotly's, which must reach the browser as they are.

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from filterwatch.detection import AnomalyCriteria, AnomalyReport
+from filterwatch.detection import AnomalyReport, nearly_dead
+from filterwatch.visuals.remarks import met_criteria
 
 # What all scatter plots of a page may take for a probe of up to 1,000 images; in proportion for
 # larger ones, up to the second figure. Beside them come plotly.js (4.8 MB) and the thumbnails.
@@ -55,8 +56,9 @@ def rank_filters(reports: Sequence[AnomalyReport]) -> tuple[list[int], int]:
     """Order the filters of a network, the most anomalous first.
 
     Flagged ones come first, then those that meet most of the three criteria; among equals the
-    Calinski-Harabasz index relative to the layer's mean decides. Dead filters are left out. Of
-    several reports on the same layers the best of a filter's places counts.
+    Calinski-Harabasz index relative to the layer's mean decides. Nearly dead filters come last,
+    dead ones are left out. Of several reports on the same layers the best of a filter's places
+    counts.
 
     Returns:
         Positions among all filters of all layers, and how many are flagged in at least one report.
@@ -69,18 +71,13 @@ def rank_filters(reports: Sequence[AnomalyReport]) -> tuple[list[int], int]:
 
 def _scores(report: AnomalyReport) -> Tensor:
     """Return the number of criteria met, plus a share below 1 for the relative CH index."""
-    limit, criteria = report.small_cluster_limit, report.criteria
-    each_alone = (
-        AnomalyCriteria(limit, criteria.small_cluster_ratio, None, None),
-        AnomalyCriteria(limit, None, criteria.ch_ratio, None),
-        AnomalyCriteria(limit, None, None, criteria.activation_ratio),
-    )
-    flags = [report.flags(alone) for alone in each_alone]
+    met = met_criteria(report)
     scores = []
     for name, layer in report.layers.items():
         relative = layer.ch_index / max(layer.mean_ch_index, 1e-300)
-        met = sum(of_layers[name] for of_layers in flags)
-        scores.append((relative / (1 + relative) + met).nan_to_num(nan=-torch.inf))
+        score = relative / (1 + relative) + sum(of_layers[name] for of_layers in met)
+        score[nearly_dead(layer.ch_index, layer.cluster_sizes)] = 0.0
+        scores.append(score.nan_to_num(nan=-torch.inf))
     return torch.cat(scores)
 
 
@@ -116,6 +113,15 @@ def _run(model: PageModel, chart_filters: list[int]) -> dict[str, Any]:
         ],
         "ch_index": pack(_concatenated(report, "ch_index"), "<f8"),
         "activation": pack(_concatenated(report, "activation"), "<f8"),
+        "nearly_dead": pack(
+            torch.cat(
+                [
+                    nearly_dead(layer.ch_index, layer.cluster_sizes)
+                    for layer in report.layers.values()
+                ]
+            ),
+            "<u1",
+        ),
         "max_clusters": _max_clusters(report),
         "cluster_sizes": pack(
             _concatenated(report, "cluster_sizes"), "<u2" if report.n_samples < 2**16 else "<u4"

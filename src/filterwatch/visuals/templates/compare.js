@@ -6,6 +6,9 @@ const statusOf = (filter) => STATUS[state.verdicts[0].flagged[filter] + 2 * stat
 const isNotable = (filter) => ['turned', 'ceased'].includes(statusOf(filter));
 const verdictCell = (filter) => badge(statusOf(filter), statusOf(filter));
 
+// Nearly dead filters have no place among the others, and come last.
+const chOf = (run, filter) => (isNearlyDead(run, filter) ? NaN : run.chIndex[filter]);
+
 const perRun = (title, hint, value, text = String) => runs.map((run, at) => ({
   ...numberColumn(`${title} ${at + 1}`, `${hint} in the ${ORDINALS[at]} model`, (filter) => value(run, filter)),
   cell: (filter) => (isDead(run, filter) ? 'dead' : text(value(run, filter))),
@@ -13,17 +16,18 @@ const perRun = (title, hint, value, text = String) => runs.map((run, at) => ({
 const table = new Table(byId('filter-table'), byId('pager'), [
   { title: 'Change', hint: 'Anomalous in the second only (turned), in the first only (ceased), in both', value: (filter) => RANKS.indexOf(statusOf(filter)), cell: verdictCell },
   nameColumn,
-  ...perRun('K', 'Number of clusters', (run, filter) => run.clusters[filter]),
+  ...perRun('K', 'Number of clusters', (run, filter) => run.clusters[filter]).map(minor),
   ...perRun('Isolated', 'Images in small clusters', (run, filter) => isolatedCount(run, filter, limit())),
-  ...perRun('CH', 'Calinski-Harabasz index', (run, filter) => run.chIndex[filter], short),
-  ...perRun('CH / mean', 'Calinski-Harabasz index over the layer’s mean', relativeCh, short),
+  ...perRun('CH', 'Calinski-Harabasz index', chOf, short).map(minor),
+  ...perRun('CH / mean', 'Calinski-Harabasz index over the layer’s mean', (run, filter) => chOf(run, filter) / layerOf(run, filter).mean_ch, short).map(minor),
 ], { onChoose: chooseFilter, pageSize: 10 });
 
 // Shows the images that filters isolate which are flagged in this run only.
 function showImages(status, run) {
   const { ordered, unknown } = isolations(run, everyFilter.map((filter) => statusOf(filter) === status), limit());
   const card = ([sample, filters]) => imageCard(sample, element('div', {}, count(filters.length, 'filter')));
-  fill(byId(`gallery-${status}`), ordered.length ? gallery(ordered, card, CARDS) : hint('None.'));
+  fill(byId(`gallery-${status}`), gallery(ordered, card, CARDS));
+  byId(`isolated-${status}`).hidden = !ordered.length;
   return unknown;
 }
 
@@ -35,21 +39,23 @@ function showChanges() {
   const accuracy = (run) => (run.accuracy === null ? '' : `, accuracy ${percent(run.accuracy)}`);
   fill(
     byId('tiles'),
-    ...runs.map((run, at) => tile(whole.format(counts[at]), `anomaly filters in the ${ORDINALS[at]}${accuracy(run)}`, 'anomaly')),
-    tile(turned, 'filters turned anomalous'),
-    tile(ceased, 'ceased to be anomalous'),
-    tile(both, 'are anomalous in both'),
+    ...runs.map((run, at) => tile(whole.format(counts[at]), `anomaly filters in the ${ORDINALS[at]}${accuracy(run)}`, counts[at] ? 'anomaly' : '')),
+    tile(turned, 'turned: anomalous in the second alone'),
+    tile(ceased, 'ceased: anomalous in the first alone'),
+    tile(both, 'anomalous in both'),
   );
   showVerdict(counts, `; ${turned} turned, ${ceased} ceased`);
+  const nIsolated = (run, at) => isolations(run, state.verdicts[at].flagged, limit()).ordered.length;
+  fill(byId('remarks'), ...runs.flatMap((run, at) => remarks(run, state.verdicts[at], nIsolated(run, at), sliders.thresholds, at ? 'Second' : 'First')));
   const unknown = showImages('turned', second) + showImages('ceased', first);
-  byId('images-hint').textContent = `Most isolated first, with the number of filters that isolate the image.${unknownNote(unknown)}`;
+  byId('images-hint').textContent = `Most isolated first. They are unusual to these filters (odd crops, rare views), not mislabeled more often than others.${unknownNote(unknown)}`;
   const most = Math.max(...layers.map((layer) => layer.both + Math.max(layer.ceased, layer.turned)));
   drawLayers([
-    numberColumn('Filters', null, (at) => first.layers[at].filters, whole.format),
-    { title: 'Anomaly filters in the first', cell: (at) => barred(layers[at].both + layers[at].ceased, most, 'second') },
-    { title: 'in the second', cell: (at) => barred(layers[at].both + layers[at].turned, most) },
-    numberColumn('Turned', null, (at) => layers[at].turned, whole.format),
-    numberColumn('Ceased', null, (at) => layers[at].ceased, whole.format),
+    { title: 'In the first', hint: 'Filters that all three criteria hold for in the first model', cell: (at) => barred(layers[at].both + layers[at].ceased, most, 'second') },
+    { title: 'In the second', hint: 'Filters that all three criteria hold for in the second model', cell: (at) => barred(layers[at].both + layers[at].turned, most) },
+    minor(numberColumn('Turned', 'Anomalous in the second model alone', (at) => layers[at].turned, whole.format)),
+    minor(numberColumn('Ceased', 'Anomalous in the first model alone', (at) => layers[at].ceased, whole.format)),
+    minor(numberColumn('Filters', 'Feature maps of the layer', (at) => first.layers[at].filters, whole.format)),
   ]);
 }
 

@@ -12,6 +12,16 @@ function sliderSpecs(criteria) {
   ];
 }
 
+// The thresholds in a line.
+function thresholdsLine({ limit, small_cluster_ratio: alpha, ch_ratio: beta, activation_ratio: theta }) {
+  return [
+    `clusters of up to ${count(limit, 'image')} are small`,
+    alpha === null ? null : `more than ${percent(alpha)} of a filter’s clusters`,
+    beta === null ? null : `CH index above ${beta} × mean`,
+    theta === null ? null : `activation from ${theta} × mean`,
+  ].filter((part) => part !== null).join(', ');
+}
+
 // Keeps `thresholds` as the sliders say, and calls onChange when one moves. A criterion that is
 // switched off has a threshold of null; λ belongs to no criterion alone.
 class Sliders {

@@ -14,6 +14,7 @@ function readRun(raw) {
     count: chIndex.length,
     chIndex,
     activation: unpack(raw.activation),
+    nearlyDead: unpack(raw.nearly_dead),
     sizes: unpack(raw.cluster_sizes),
     sources: unpack(raw.sources),
     confidences: unpack(raw.confidences),
@@ -35,6 +36,8 @@ function sizesOf(run, filter) {
 }
 
 const isDead = (run, filter) => Number.isNaN(run.chIndex[filter]);
+// Its points coincide within their clusters: the index is as large as rounding lets it be.
+const isNearlyDead = (run, filter) => run.nearlyDead[filter] === 1;
 const layerOf = (run, filter) => run.layers[run.places[filter].layer];
 const relativeCh = (run, filter) => run.chIndex[filter] / layerOf(run, filter).mean_ch;
 const relativeActivation = (run, filter) => run.activation[filter] / layerOf(run, filter).mean_activation;

@@ -26,6 +26,9 @@ function fill(container, ...children) {
   container.replaceChildren(...children.filter((child) => child !== null));
 }
 
+// A phone shows less at first, and what matters most of each table.
+const isNarrow = innerWidth <= 560;
+
 const byId = (id) => document.getElementById(id);
 const cssColor = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 const hint = (text) => element('p', { class: 'hint' }, text);

@@ -7,24 +7,26 @@ const ROW_NAMES = { joint: 'all hidden layers together', output: 'output (genera
 function drawMemorization(found) {
   const beyond = found.beyond_chance > 3 * found.beyond_chance_error;
   const deepest = found.rows.filter(({ kind }) => !(kind in ROW_NAMES)).at(-1);
+  const against = deepest.significant && found.memorization < 0;
+  const meaning = !deepest.significant ? 'within chance' : against ? 'below 0: it speaks against training labels, which may be wrong' : 'it knows training labels that new images do not have';
   fill(
     byId('memorization-tiles'),
-    tile(signed(found.memorization), `nats: memorization of ${deepest.name}, the deepest hidden layer`, deepest.significant ? 'anomaly' : ''),
-    tile(signed(found.gap), 'nats: generalization gap at the output'),
-    tile(beyond ? `${whole.format(Math.round(found.beyond_chance))} ± ${Math.round(found.beyond_chance_error)}` : '0', `of ${whole.format(found.n_training)} training images learned by heart, beyond what chance gives`, beyond ? 'anomaly' : ''),
+    tile(beyond ? `${whole.format(Math.round(found.beyond_chance))} ± ${Math.round(found.beyond_chance_error)}` : '0', `of ${whole.format(found.n_training)} training images learned by heart beyond chance`, beyond ? 'anomaly' : ''),
+    tile(signed(found.memorization), `nats: memorization of ${deepest.name}, the deepest hidden layer; ${meaning}`, !deepest.significant ? '' : against ? 'cool' : 'anomaly'),
+    tile(signed(found.gap), 'nats: generalization gap, the same at the network’s output'),
   );
   if (found.epochs) drawEpochs(found.epochs);
   else drawBars(found.rows);
   const total = found.n_memorized;
   byId('memorized-hint').textContent = total === 0
     ? 'None: where the hidden layers speak against a label, the network does not give it either.'
-    : `The network gives ${total === 1 ? 'this image its' : `these ${whole.format(total)} images their`} label; what its hidden layers know from other images speaks for another class. Evidence: the log probability that they leave the label, in nats; %: the network’s probability of it. ${beyond ? 'Wrong labels come first where there are any; others are hard.' : 'Among as many new images there are as many: this is chance.'}${total > found.samples.length ? ` The first ${found.samples.length} are here.` : ''}`;
+    : `${beyond ? 'Look here for wrong labels: they come first where there are any; others are hard. ' : 'No more than among as many new images: this is chance. '}The network gives ${total === 1 ? 'this image its' : `these ${whole.format(total)} images their`} label; what its hidden layers know from other images speaks for another class (“rather”).${total > found.samples.length ? ` The first ${found.samples.length} are here.` : ''}`;
   if (!found.sprite) return;
   showSheet(found.sprite, 'of-training');
   fill(byId('memorized'), gallery(found.samples.map((sample, place) => ({ sample, place })), (item) => memorizedCard(found.sprite, item), CARDS_OF_MEMORIZED));
 }
 
-const CARDS_OF_MEMORIZED = 24;
+const CARDS_OF_MEMORIZED = isNarrow ? 8 : 16;
 
 function memorizedCard(sheet, { sample, place }) {
   const picture = (side) => cutOut(sheet, 'of-training', place, side, sample.file);
@@ -65,7 +67,7 @@ function drawEpochs({ layers, epochs, values, errors, limits, lowest_loss: lowes
   // Through the epoch of the lowest validation loss, or ahead of the next that is shown.
   const marked = lowest === null || lowest < epochs[0] ? -1 : epochs.findIndex((epoch) => epoch >= lowest);
   const line = marked < 0 ? '' : epochs[marked] === lowest ? 'lowest' : 'lowest ahead';
-  const every = Math.ceil(epochs.length / (innerWidth > 560 ? 12 : 4));
+  const every = Math.ceil(epochs.length / (isNarrow ? 4 : 12));
   const cells = (row) => epochs.map((epoch, at) => {
     const [value, error] = [values[row][at], errors[row][at]];
     const text = value === null ? 'not measured' : plusMinus(value, error);
@@ -78,10 +80,10 @@ function drawEpochs({ layers, epochs, values, errors, limits, lowest_loss: lowes
   fill(
     byId('memorization-layers'),
     element('tbody', { class: 'map' }, ...layers.map((name, row) => element('tr', { 'data-layer': name, class: isOutput(row) ? 'apart' : null }, element('th', { scope: 'row' }, isOutput(row) ? ROW_NAMES.output : name), ...cells(row), element('td', { class: 'number' }, signed(values[row].at(-1)))))),
-    element('tfoot', {}, element('tr', {}, element('th', { scope: 'col' }, 'epoch'), ...epochs.map((epoch, at) => element('td', {}, at % every === 0 ? epoch : '')), element('td', { class: 'number' }, `epoch ${epochs.at(-1)}`))),
+    element('tfoot', {}, element('tr', {}, element('th', { scope: 'col' }, 'epoch'), ...epochs.map((epoch, at) => element('td', {}, at % every === 0 ? epoch : '')), element('td', { class: 'number' }, isNarrow ? epochs.at(-1) : `epoch ${epochs.at(-1)}`))),
   );
-  const exceeds = values.some((row) => row.some((value) => value !== null && (value < limits[0] || value > limits[1])));
-  byId('memorization-caption').textContent = `Layers down, epochs across; •: more than three standard errors from 0. Full blue is ${limits[0].toFixed(2)} nats, full red +${limits[1].toFixed(2)}${exceeds ? ', which the output exceeds' : ''}.${marked < 0 ? '' : ` The line: lowest validation loss, epoch ${lowest}.`}`;
+  const exceeds = values.some((row) => row.some((value) => value !== null && (value < limits[0] - 1e-3 || value > limits[1] + 1e-3)));
+  byId('memorization-caption').textContent = `Layers down, epochs across. Red: knows training labels by heart, up to +${limits[1].toFixed(2)} nats${exceeds ? ', which the output exceeds' : ''}. Blue: speaks against training labels, down to ${limits[0].toFixed(2).replace('-', '−')} nats. •: beyond three standard errors.${marked < 0 ? '' : ` The line: lowest validation loss, epoch ${lowest}.`}`;
 }
 
 function drawBars(rows) {
@@ -102,5 +104,5 @@ function drawBars(rows) {
     element('tbody', { class: 'bars' }, ...rows.map((row) => element('tr', { 'data-layer': row.name, class: row.kind === 'joint' ? 'apart' : null }, element('th', { scope: 'row' }, ROW_NAMES[row.kind] ?? row.name), element('td', {}, bar(row)), element('td', { class: 'number' }, plusMinus(row.value, row.error))))),
   );
   const exceeds = rows.some(({ value }) => Math.abs(value) > limit);
-  byId('memorization-caption').textContent = `Gray: within three standard errors of 0, which the lines show.${exceeds ? ' A bar that reaches the edge goes on beyond it.' : ''}`;
+  byId('memorization-caption').textContent = `Red: knows training labels by heart. Blue: speaks against training labels. Gray: within three standard errors of 0, which the lines show.${exceeds ? ' A bar that reaches the edge goes on beyond it.' : ''}`;
 }

@@ -3,7 +3,7 @@
 const runs = payload.runs.map(readRun);
 const [first, second] = runs;
 const everyFilter = [...first.places.keys()];
-const CARDS = 36;
+const CARDS = isNarrow ? 8 : 24;
 const ORDINALS = ['first', 'second'];
 const state = { verdicts: [], isolated: null, layer: null, sample: null, chosen: null };
 const sliders = new Sliders(byId('sliders'), payload.criteria, () => update());
@@ -11,6 +11,8 @@ const limit = () => sliders.thresholds.limit;
 const notableOnly = byId('notable-only');
 notableOnly.addEventListener('change', () => showFilters());
 byId('search').addEventListener('input', () => showFilters());
+
+const nameOf = (run, filter) => `${layerOf(run, filter).name}\u00a0·\u00a0${run.places[filter].channel}`;
 
 function showFilters() {
   const { layer, sample } = state;
@@ -29,6 +31,15 @@ function showFilters() {
   );
 }
 
+// Leads to a filter's clusters, from elsewhere on the page.
+function show(filter, sample = null) {
+  notableOnly.checked = false;
+  byId('search').value = '';
+  narrow({ layer: null, sample });
+  table.choose(filter);
+  byId(isNarrow ? 'detail' : 'filters').scrollIntoView();
+}
+
 function narrow(to) {
   Object.assign(state, to);
   table.page = 0;
@@ -42,9 +53,10 @@ const nameColumn = {
   kind: 'name',
   value: (filter) => filter,
   // A button for the keyboard's sake: the row is what listens.
-  cell: (filter) => element('button', { type: 'button', class: 'plain' }, `${layerOf(first, filter).name}\u00a0·\u00a0${first.places[filter].channel}`),
+  cell: (filter) => element('button', { type: 'button', class: 'plain' }, nameOf(first, filter)),
 };
 const numberColumn = (title, hint, value, text = String) => ({ title, hint, value, cell: (row) => text(value(row)), kind: 'number' });
+const minor = (column) => ({ ...column, kind: `${column.kind ?? ''} minor` }); // a phone leaves it out
 
 // The clusters of a filter in each model. A sample under the pointer or in focus is ringed.
 function chooseFilter(filter) {
@@ -75,6 +87,7 @@ function chooseFilter(filter) {
 
 function filterDetail(run, filter, plot, ring) {
   if (isDead(run, filter)) return [hint('Its map is the same for every image of the probe: there is nothing to cluster.')];
+  const nearlyDead = isNearlyDead(run, filter) ? hint('Nearly dead: its points coincide within their clusters (it answers to a few images alone), so its CH index is as large as rounding lets it be. It counts for no layer’s mean.') : null;
   const numbers = Object.entries({
     K: run.clusters[filter],
     CH: `${short(run.chIndex[filter])} (${short(relativeCh(run, filter))} × layer’s mean)`,
@@ -83,8 +96,8 @@ function filterDetail(run, filter, plot, ring) {
     'convolution filter': sourceOf(run, filter) ?? 'none',
   });
   const shown = element('p', { class: 'numbers' }, ...numbers.map(([name, value]) => element('span', {}, `${name} `, element('b', {}, value))));
-  if (!run.chartOf.has(filter)) return [shown, hint('This file holds the points of the anomaly filters at the run’s thresholds and of the next in rank, not of this filter. Run again with these thresholds or more --charts to see it.')];
-  return [shown, plot, element('p', { class: 'caption' }, 'A point is an image; colour and shape tell the clusters apart, a ring marks the small ones. Hover to see the image, drag to move, scroll to zoom, double-click to reset.'), ...outlierCards(run, filter, limit(), ring)];
+  if (!run.chartOf.has(filter)) return [shown, nearlyDead, hint('This file holds the points of the anomaly filters at the run’s thresholds and of the next in rank, not of this filter. Run again with these thresholds or more --charts to see it.')];
+  return [shown, nearlyDead, plot, element('p', { class: 'caption' }, 'A point is an image; color and shape tell the clusters apart, a ring marks the small ones. Hover to see the image, drag to move, scroll to zoom, double-click to reset.'), ...outlierCards(run, filter, limit(), ring)];
 }
 
 // What to add where filters are flagged whose images the file does not know.
@@ -92,15 +105,16 @@ const unknownNote = (unknown) => (unknown ? ` ${count(unknown, 'filter')} flagge
 
 // numbers: one for each model.
 function showVerdict(numbers, text) {
-  fill(document.querySelector('.verdict'), element('b', { id: 'count', 'data-count': numbers.join(' ') }, numbers.map((number) => whole.format(number)).join(' → ')), ` anomaly filters at these thresholds${text}`);
+  fill(byId('thresholds-line'), `Thresholds: ${thresholdsLine(sliders.thresholds)}`);
+  fill(document.querySelector('.verdict'), element('b', { id: 'count', 'data-count': numbers.join(' ') }, numbers.map((number) => whole.format(number)).join(' → ')), ` anomaly ${numbers.at(-1) === 1 ? 'filter' : 'filters'} at these thresholds${text}`);
 }
 
 // The first column names the layer; a column's row is a layer's position.
 function drawLayers(columns) {
-  const all = [{ title: 'Layer', cell: (at) => linkButton(() => narrow({ layer: at, sample: null }), first.layers[at].name) }, ...columns];
+  const all = [{ title: 'Layer', hint: 'In forward order; choose one to see its filters', cell: (at) => linkButton(() => narrow({ layer: at, sample: null }), first.layers[at].name) }, ...columns];
   fill(
     byId('layer-table'),
-    element('thead', {}, element('tr', {}, ...all.map(({ title, kind = '' }) => element('th', { scope: 'col', class: kind }, title)))),
+    element('thead', {}, element('tr', {}, ...all.map(({ title, hint: meaning, kind = '' }) => element('th', { scope: 'col', class: kind, title: meaning }, title)))),
     element('tbody', {}, ...first.layers.map(({ name }, at) => element('tr', { 'data-layer': name }, ...cellsOf(all, at)))),
   );
 }
@@ -108,8 +122,8 @@ function drawLayers(columns) {
 // A number with a bar behind it; `most` is the longest bar's number.
 function barred(number, most, kind = '') {
   const bar = element('span', { class: `bar ${kind}` });
-  bar.style.width = `${(120 * number) / Math.max(most, 1)}px`;
-  return element('span', {}, whole.format(number), bar);
+  bar.style.width = `${((!isNarrow ? 120 : second ? 36 : 60) * number) / Math.max(most, 1)}px`;
+  return element('span', { class: 'barred' }, whole.format(number), bar);
 }
 
 function update() {
@@ -126,7 +140,8 @@ function start() {
     notableOnly.checked = false;
     showFilters();
   }
-  // The strongest filter is what the reader came for.
-  if (table.ordered.length) table.choose(table.ordered[0]);
+  // The strongest filter is what the reader came for, or the one that comes nearest.
+  const nearest = state.verdicts.some((verdict) => verdict.count) ? null : nearestFilter(first, sliders.thresholds);
+  if (table.ordered.length) table.choose(nearest?.filter ?? table.ordered[0]);
   matchMedia('(prefers-color-scheme: dark)').addEventListener('change', update);
 }

@@ -5,11 +5,16 @@ const isNotable = (filter) => state.verdicts[0].flagged[filter];
 
 function verdictCell(filter) {
   if (isDead(first, filter)) return badge('dead');
-  return isNotable(filter) ? badge('anomaly', 'anomaly') : badge(`${state.verdicts[0].met[filter]} of 3`);
+  const verdict = isNotable(filter) ? badge('anomaly', 'anomaly') : badge(`${state.verdicts[0].met[filter]} of 3`);
+  return isNearlyDead(first, filter) ? element('span', {}, verdict, ' ', badge('nearly dead')) : verdict;
 }
 
+// Nearly dead filters have no place among the others, and come last.
+const chOf = (filter) => (isNearlyDead(first, filter) ? NaN : first.chIndex[filter]);
+const relativeChOf = (filter) => chOf(filter) / layerOf(first, filter).mean_ch;
+
 function rankOf(filter) {
-  const relative = relativeCh(first, filter);
+  const relative = relativeChOf(filter);
   return state.verdicts[0].met[filter] + relative / (1 + relative);
 }
 
@@ -25,13 +30,26 @@ const table = new Table(byId('filter-table'), byId('pager'), [
   { title: 'Verdict', hint: 'Criteria that hold; all three make an anomaly filter', value: rankOf, cell: verdictCell },
   nameColumn,
   numberColumn('K', 'Number of clusters', (filter) => first.clusters[filter]),
-  numberColumn('Small', 'Small clusters', (filter) => smallClusters(first, filter, limit())),
+  minor(numberColumn('Small', 'Number of small clusters: those of at most λ images', (filter) => smallClusters(first, filter, limit()))),
   numberColumn('Isolated', 'Images in small clusters', (filter) => isolatedCount(first, filter, limit())),
-  numberColumn('CH', 'Calinski-Harabasz index', (filter) => first.chIndex[filter], short),
-  numberColumn('CH / mean', 'Calinski-Harabasz index over the mean of the layer', (filter) => relativeCh(first, filter), short),
-  numberColumn('Act. / mean', 'Mean absolute activation over the mean of the layer', (filter) => relativeActivation(first, filter), short),
-  { title: 'Cluster sizes', hint: 'Images in each cluster, small clusters bold; sorted by the largest cluster', value: (filter) => first.sizes[filter * first.max_clusters], cell: sizesCell, kind: 'sizes' },
+  minor(numberColumn('CH', 'Calinski-Harabasz index: how far apart the clusters are, for their width', chOf, short)),
+  minor(numberColumn('CH / mean', 'Calinski-Harabasz index over the mean of the layer', relativeChOf, short)),
+  minor(numberColumn('Act. / mean', 'Mean absolute activation over the mean of the layer', (filter) => relativeActivation(first, filter), short)),
+  { title: 'Cluster sizes', hint: 'Images in each cluster, small clusters bold; sorted by the largest cluster', value: (filter) => first.sizes[filter * first.max_clusters], cell: sizesCell, kind: 'sizes minor' },
 ], { onChoose: chooseFilter });
+
+const SHOWN_FILTERS = 2; // of those that isolate an image
+
+// An image and the filters that isolate it, the strongest first.
+function isolatedCard([sample, filters]) {
+  const strongest = [...filters].sort((one, other) => (rankOf(other) || 0) - (rankOf(one) || 0)).slice(0, SHOWN_FILTERS);
+  return imageCard(sample, element(
+    'div',
+    { class: 'by' },
+    linkButton(() => narrow({ sample, layer: null }), count(filters.length, 'anomaly filter')),
+    ...strongest.map((filter) => linkButton(() => show(filter, sample), nameOf(first, filter))),
+  ));
+}
 
 function showChanges() {
   const [verdict] = state.verdicts;
@@ -40,26 +58,28 @@ function showChanges() {
   const dead = everyFilter.filter((filter) => isDead(first, filter));
   const flagged = everyFilter.filter(isNotable);
   const sources = new Set(flagged.map((filter) => sourceOf(first, filter)).filter((source) => source !== null));
+  const nearly = everyFilter.filter((filter) => isNearlyDead(first, filter));
   fill(
     byId('tiles'),
-    tile(whole.format(verdict.count), `anomaly filters among ${whole.format(first.count)} feature maps`, 'anomaly'),
-    tile(whole.format(sources.size), 'distinct convolution filters behind them'),
-    tile((unknown ? 'at least ' : '') + whole.format(ordered.length), `of ${whole.format(payload.n_samples)} images isolated by them`),
-    first.accuracy === null ? tile('–', 'accuracy: no labels to compare with') : tile(percent(first.accuracy), 'accuracy on the probe'),
-    tile(whole.format(dead.length), 'dead filters, which are not judged'),
+    tile((unknown ? 'at least ' : '') + whole.format(ordered.length), `of ${whole.format(payload.n_samples)} images isolated`, ordered.length ? 'anomaly' : ''),
+    tile(whole.format(verdict.count), `${verdict.count === 1 ? 'anomaly filter' : 'anomaly filters'} of ${whole.format(first.count)}${verdict.count ? `, on ${count(sources.size, 'convolution filter')}` : ''}`),
+    first.accuracy === null ? tile('–', 'accuracy: no labels to compare with') : tile(percent(first.accuracy), 'accuracy on these images'),
+    tile(whole.format(dead.length), `dead ${dead.length === 1 ? 'filter' : 'filters'}, not judged${nearly.length ? `; ${whole.format(nearly.length)} nearly dead` : ''}`),
   );
+  fill(byId('remarks'), ...remarks(first, verdict, ordered.length, sliders.thresholds));
   showVerdict([verdict.count], verdict.count === startCount ? '' : `; ${whole.format(startCount)} at the run’s thresholds`);
-  byId('images-hint').textContent = `${count(ordered.length, 'image is', 'images are')} isolated by at least one anomaly filter, most isolated first. They are unusual to these filters: odd crops, rare views.${unknownNote(unknown)}`;
-  fill(byId('gallery'), gallery(ordered, ([sample, filters]) => imageCard(sample, linkButton(() => narrow({ sample, layer: null }), count(filters.length, 'anomaly filter'))), CARDS));
+  byId('images-hint').textContent = ordered.length ? `Most isolated first. They are unusual to these filters (odd crops, rare views), not mislabeled more often than others.${unknownNote(unknown)}` : unknownNote(unknown);
+  fill(byId('gallery'), gallery(ordered, isolatedCard, CARDS));
   const perLayer = (filters) => first.layers.map((_, at) => filters.filter((filter) => first.places[filter].layer === at).length);
-  const [deadIn, flaggedIn] = [perLayer(dead), perLayer(flagged)];
+  const judgedFilters = everyFilter.filter((filter) => !isDead(first, filter) && !isNearlyDead(first, filter));
+  const [deadIn, flaggedIn, judgedIn] = [perLayer(dead), perLayer(flagged), perLayer(judgedFilters)];
   drawLayers([
-    { title: 'Kind', cell: (at) => first.layers[at].kind.replace('_', '-') },
-    numberColumn('Filters', null, (at) => first.layers[at].filters, whole.format),
-    numberColumn('Dead', null, (at) => deadIn[at], whole.format),
-    { title: 'Anomaly filters', cell: (at) => barred(flaggedIn[at], Math.max(...flaggedIn)) },
-    numberColumn('Mean CH', null, (at) => first.layers[at].mean_ch ?? NaN, short),
-    numberColumn('Mean activation', null, (at) => first.layers[at].mean_activation ?? NaN, short),
+    { title: 'Anomaly filters', hint: 'Filters that all three criteria hold for', cell: (at) => barred(flaggedIn[at], Math.max(...flaggedIn)) },
+    numberColumn('Filters', 'Feature maps of the layer', (at) => first.layers[at].filters, whole.format),
+    numberColumn('Dead', 'The same map for every image: not judged', (at) => deadIn[at], whole.format),
+    minor({ title: 'Kind', hint: 'What the layer does', cell: (at) => first.layers[at].kind.replace('_', '-') }),
+    minor(numberColumn('Mean CH', 'Mean Calinski-Harabasz index, which criterion β compares with; without dead and nearly dead filters', (at) => (judgedIn[at] ? first.layers[at].mean_ch : NaN), short)),
+    minor(numberColumn('Mean activation', 'Mean absolute activation, which criterion θ compares with; without dead filters', (at) => first.layers[at].mean_activation ?? NaN, short)),
   ]);
 }
 

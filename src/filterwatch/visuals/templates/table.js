@@ -4,9 +4,9 @@ const cellsOf = (columns, row) => columns.map(({ cell, kind = '' }) => element('
 
 // columns: { title, hint, value(row), cell(row) -> node or text, kind }
 class Table {
-  constructor(table, pager, columns, { onChoose, pageSize = 25 }) {
+  constructor(table, pager, columns, { onChoose, pageSize = isNarrow ? 10 : 25 }) {
     Object.assign(this, { columns, onChoose, pageSize, page: 0, chosen: null, sort: { at: 0, descending: true } });
-    this.heads = columns.map(({ title, hint: meaning, kind = '' }, at) => element('th', { scope: 'col', class: kind }, button(() => this.sortBy(at), title, { title: meaning })));
+    this.heads = columns.map(({ title, hint: meaning, kind = '' }, at) => element('th', { scope: 'col', class: kind, title: meaning }, button(() => this.sortBy(at), title)));
     this.body = element('tbody');
     fill(table, element('thead', {}, element('tr', {}, ...this.heads)), this.body);
     const turn = (by, text) => button(() => this.turn(by), text, { 'data-turn': by });

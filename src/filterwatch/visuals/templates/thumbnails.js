@@ -60,6 +60,7 @@ const clusterLine = (run, filter, sample) => element('div', { class: 'file' }, `
 function outlierCards(run, filter, limit, ring) {
   const clusters = labelsOf(run, filter);
   const outliers = outliersOf(run, filter, limit).sort((one, other) => clusters[other] - clusters[one] || one - other);
+  if (!outliers.length) return [hint('It has no small cluster, so it isolates no image.')];
   const card = (sample) => imageCard(sample, clusterLine(run, filter, sample), {
     side: 72,
     shown: [run],
@@ -69,7 +70,7 @@ function outlierCards(run, filter, limit, ring) {
     onfocus: () => ring(sample),
     onblur: () => ring(null),
   });
-  return [element('h3', {}, `${count(outliers.length, 'image')} in small clusters`), gallery(outliers, card, 24)];
+  return [element('h3', {}, `${count(outliers.length, 'image')} in small clusters`), gallery(outliers, card, isNarrow ? 6 : 24)];
 }
 
 function showTooltip(sample, event, extra) {
