@@ -12,12 +12,12 @@ from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import CombinedLoader, rank_zero_warn
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from filterwatch._compat import is_fast_dev_run, validation_loaders
 from filterwatch._failures import first_process_outcome
 from filterwatch.actions import RunningFit
-from filterwatch.batches import find_images, join_samples, split_batch
+from filterwatch.batches import as_pair, as_tensor, find_images, join_samples, split_batch
 from filterwatch.callbacks.evaluation import Step, evaluate, evaluation_stage
 from filterwatch.callbacks.probe_samples import (
     choose_samples,
@@ -184,6 +184,8 @@ def find_source(trainer: Trainer, probe: ProbeSource) -> tuple[Iterable[Any], st
     """Return the loader to take the probe from, and what it is in words."""
     if isinstance(probe, str):
         return first_loader(trainer.train_dataloader), "training data"
+    pair = as_pair(probe, "probe")
+    probe = as_tensor(probe) if pair is None else TensorDataset(*pair)
     if isinstance(probe, (Tensor, Dataset)):
         return DataLoader(probe), "probe="  # type: ignore[arg-type]
     if probe is not None:
