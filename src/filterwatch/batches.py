@@ -102,7 +102,7 @@ def as_batches(samples: object, batch_size: int, name: str) -> Iterable[Any]:
 
 def channels_last_remedy(images: Tensor) -> str | None:
     """Return what to do with images [N, H, W, C]; ``None`` where channels seem to come first."""
-    if images.ndim != 4 or images.shape[3] not in (1, 3, 4) or images.shape[1] in (1, 3, 4):
+    if images.ndim != 4 or images.shape[3] not in (1, 3, 4) or min(images.shape[1:3]) <= 4:
         return None
     return (
         f"{list(images.shape)} looks like [N, H, W, C], and channels come first in torch: pass "

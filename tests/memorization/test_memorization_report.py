@@ -104,5 +104,5 @@ def test_in_words_and_in_a_notebook() -> None:
         "6 training samples>"
     )
     page = report()._repr_html_()
-    assert page.startswith("<pre>")
+    assert page.startswith("<pre ")
     assert "conv[1]" in page
