@@ -132,7 +132,8 @@ def find_images(batch: object) -> Tensor:
 
 def _image_remedy(batch: object) -> str:
     """Return what makes images of what is in a batch."""
-    if type(batch).__module__.partition(".")[0] == "PIL":
+    entries = [batch, *(entry for _, entry in _contents(batch) or ())]
+    if any(type(entry).__module__.partition(".")[0] == "PIL" for entry in entries):
         return (
             "make one tensor of all pictures, of one size, prepared as for training: "
             "torch.stack([transform(picture) for picture in pictures])"
