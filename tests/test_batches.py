@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 from filterwatch.batches import (
     _contents,
@@ -316,6 +316,17 @@ def test_samples_come_in_batches_whatever_they_are(samples: Any) -> None:
     assert [count_samples(batch) for batch in batches] == [3, 2]
     assert torch.equal(torch.cat([find_images(batch) for batch in batches]), IMAGES)
     assert torch.equal(torch.cat([batch[1] for batch in batches]), LABELS)
+
+
+def test_a_loader_that_shuffles_is_read_in_the_order_of_its_data_set() -> None:
+    samples, generator = TensorDataset(IMAGES, LABELS), torch.Generator().manual_seed(4)
+    state = generator.get_state()
+    loader = DataLoader(samples, batch_size=2, shuffle=True, generator=generator, drop_last=True)
+    labels = [label for _, part in as_batches(loader, 3, "probe") for label in part.tolist()]
+    assert labels == LABELS.tolist()
+    assert torch.equal(generator.get_state(), state)
+    some = DataLoader(samples, sampler=RandomSampler(samples, num_samples=2))
+    assert as_batches(some, 3, "probe") is some
 
 
 @pytest.mark.parametrize("samples", [None, 3, "images/", {"x": IMAGES}, torch.nn.ReLU()])

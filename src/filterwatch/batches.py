@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, RandomSampler, default_collate
 
 # Looked at in this order before anything else.
 _IMAGE_NAMES = ("image", "images", "img", "imgs", "x", "input", "inputs", "pixel_values", "data")
@@ -73,8 +73,9 @@ def as_batches(samples: object, batch_size: int, name: str) -> Iterable[Any]:
     """Return samples in batches, whatever they are given as.
 
     Args:
-        samples: Images [N, C, H, W], or (images, labels), as tensors or NumPy arrays; a data set;
-            or an iterable of batches, which is returned as it is.
+        samples: Images [N, C, H, W], or (images, labels), as tensors or NumPy arrays; a data set; a
+            DataLoader, whose samples come in the order of its data set, which indices are about,
+            where it shuffles them all; or an iterable of batches, which is returned as it is.
         batch_size: Samples in a batch, where they do not come in batches.
         name: What the samples are called in messages.
 
@@ -92,12 +93,30 @@ def as_batches(samples: object, batch_size: int, name: str) -> Iterable[Any]:
         # A generator of its own: a DataLoader draws from the global one otherwise.
         loader: DataLoader[Any] = DataLoader(samples, batch_size, generator=torch.Generator())
         return loader
+    if isinstance(samples, DataLoader) and _shuffles(samples.sampler):
+        return DataLoader(
+            samples.dataset,
+            batch_size=samples.batch_size,
+            collate_fn=samples.collate_fn,
+            num_workers=samples.num_workers,
+            worker_init_fn=samples.worker_init_fn,
+            generator=torch.Generator(),
+        )
     if isinstance(samples, (str, Mapping, nn.Module)) or not isinstance(samples, Iterable):
         raise TypeError(
             f"{name}={describe(samples)} is no data: pass images [N, C, H, W] or (images, labels) "
             "as tensors or arrays, a data set, or a DataLoader or another iterable of batches"
         )
     return samples
+
+
+def _shuffles(sampler: object) -> bool:
+    """Return whether a sampler draws every sample once, in random order."""
+    return (
+        isinstance(sampler, RandomSampler)
+        and not sampler.replacement
+        and sampler.num_samples == len(sampler.data_source)
+    )
 
 
 def channels_last_remedy(images: Tensor) -> str | None:

@@ -14,9 +14,14 @@ import torch
 from matplotlib.figure import Figure
 from planted import ANOMALY, N_SAMPLES, OUTLIERS, images
 from test_report import by_hand, probed
-from torch import Tensor
+from torch import Tensor, nn
 
-from filterwatch import AnomalyReport, cluster_points
+from filterwatch import (
+    AnomalyReport,
+    cluster_points,
+    detect_anomaly_filters,
+    measure_memorization,
+)
 from filterwatch.detection import LayerReport
 
 
@@ -99,6 +104,28 @@ def test_a_page_of_other_images_is_refused(tmp_path: Path) -> None:
     without = AnomalyReport.from_dict(probed().to_dict())
     with pytest.raises(ValueError, match="without its points"):
         without.to_html(tmp_path / "page.html", images())
+
+
+def test_a_page_with_memorization_on_top(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    pictures, labels = torch.rand(80, 1, 8, 8, generator=generator), torch.arange(80) % 2
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+    training, held_out = (pictures[:40], labels[:40]), (pictures[40:], labels[40:])
+    measured = measure_memorization(model, training, held_out)
+    report = detect_anomaly_filters(model, held_out)
+    path = tmp_path / "page.html"
+    report.to_html(path, held_out, memorization=measured, training=training)
+    assert '"n_training":40' in path.read_text(encoding="utf-8")
+    with pytest.raises(ValueError, match="80 training images for a report of 40: pass those"):
+        report.to_html(path, held_out, memorization=measured, training=(pictures, labels))
+
+
+def test_without_the_extra_the_error_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("filterwatch.visuals.report_page.find_spec", lambda package: None)
+    with pytest.raises(ImportError, match=r"package jinja2: pip install 'filterwatch\[report\]'"):
+        probed().to_html(tmp_path / "page.html", images())
 
 
 def test_a_table_of_all_filters() -> None:

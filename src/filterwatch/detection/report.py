@@ -279,6 +279,8 @@ class AnomalyReport(Report):
         *,
         labels: Tensor | None = None,
         class_names: Sequence[str] = (),
+        memorization: Any = None,
+        training: Any = None,
     ) -> None:
         """Write the report as a page with the probe's images, one file that needs no network.
 
@@ -287,13 +289,23 @@ class AnomalyReport(Report):
             images: The probe, as `detect_anomaly_filters` takes it.
             labels: Class of each image, int64 [N]. Default: those in the probe, if any.
             class_names: Names of the classes.
+            memorization: A `MemorizationReport` of the same model, to go to the top of the page.
+            training: Its training samples, as `measure_memorization` takes them.
 
         Raises:
             ImportError: If the extra ``filterwatch[report]`` is not installed.
-            ValueError: If the report was read from a file without points, or the images are not as
-                many as the probe's.
+            ValueError: If the report was read from a file without points, or there are not as many
+                images as samples in the reports.
         """
-        visuals().write_report_page(path, self, images, labels=labels, class_names=class_names)
+        visuals().write_report_page(
+            path,
+            self,
+            images,
+            labels=labels,
+            class_names=class_names,
+            memorization=memorization,
+            training=training,
+        )
 
     def __rich__(self) -> Table:
         table = Table(

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, RandomSampler
 
 from filterwatch._checks import check_integer, check_patterns, check_seed
 from filterwatch.batches import (
@@ -311,15 +310,6 @@ def _begun(samples: LabeledSamples, batch_size: int, name: str) -> tuple[Any, It
             f"{name} is a tensor without labels: pass (images, labels), or batches that hold both"
         )
     batches = as_batches(samples, batch_size, name)
-    if isinstance(samples, DataLoader) and isinstance(samples.sampler, RandomSampler):
-        batches = DataLoader(  # in the order of its data set, which indices are about
-            samples.dataset,
-            batch_size=samples.batch_size,
-            collate_fn=samples.collate_fn,
-            num_workers=samples.num_workers,
-            worker_init_fn=samples.worker_init_fn,
-            generator=torch.Generator(),
-        )
     iterator = iter(batches)
     first = next(iterator, None)
     if first is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -45,13 +46,32 @@ def write_report_page(
         memorization: What is known of memorization, for the top of the page.
         training: The training samples that it is about.
         history: What is known of earlier epochs.
+
+    Raises:
+        ImportError: If the extra ``filterwatch[report]`` is not installed.
+        ValueError: If the report was read from a file without points, or there are not as many
+            images as samples in the reports.
     """
+    for package in ("jinja2", "plotly"):
+        if find_spec(package) is None:
+            raise ImportError(
+                f"a page needs the package {package}: pip install 'filterwatch[report]'"
+            )
     shown = _page_images(images, class_names, labels)
     if len(shown.files) != report.n_samples:
         raise ValueError(
             f"{len(shown.files)} images for a report of {report.n_samples} samples: pass the probe "
             "that the report was made of"
         )
+    top = None
+    if memorization is not None:
+        heard = _page_images(training, class_names)
+        if len(heard.files) != len(memorization.labels):
+            raise ValueError(
+                f"{len(heard.files)} training images for a report of {len(memorization.labels)}: "
+                "pass those that were measured"
+            )
+        top = PageMemorization(memorization, heard, history)
     settings = asdict(report.criteria) | report.settings
     facts = [
         ("Settings", ", ".join(f"{name} = {value}" for name, value in settings.items())),
@@ -64,9 +84,7 @@ def write_report_page(
         title="Anomaly filters",
         subject=f"{len(report.layers)} layers on {report.n_samples:,} images",
         facts=facts,
-        memorization=None
-        if memorization is None
-        else PageMemorization(memorization, _page_images(training, class_names), history),
+        memorization=top,
     )
 
 
