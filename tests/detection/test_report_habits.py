@@ -67,6 +67,7 @@ def test_nothing_is_displayed_beside_what_is_returned(capsys: pytest.CaptureFixt
 def test_a_figure() -> None:
     figure = probed().plot()
     assert isinstance(figure, Figure)
+    assert figure._repr_png_().startswith(b"\x89PNG")  # which a notebook shows
     texts = [text.get_text() for text in figure.findobj(lambda each: hasattr(each, "get_text"))]
     assert "6 anomaly filters on 83 samples" in texts
     assert f"0, channel {ANOMALY}" in texts
