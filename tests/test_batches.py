@@ -9,16 +9,23 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
+from torch.utils.data import DataLoader, RandomSampler, TensorDataset
 
 from filterwatch.batches import (
     _contents,
+    as_batches,
+    as_tensor,
+    channels_last_remedy,
     count_samples,
+    describe,
     find_images,
     find_labels,
     find_logits,
     first_samples,
     join_samples,
+    logit_candidates,
     split_batch,
 )
 
@@ -65,14 +72,9 @@ def test_any_floating_point_precision(dtype: torch.dtype) -> None:
     ("batch", "described"),
     [
         (LABELS, r"torch.int64 tensor \[5\]"),
-        ((255 * IMAGES).to(torch.uint8), r"torch.uint8 tensor \[5, 3, 4, 4\]"),
-        (
-            [IMAGES[0], LABELS],
-            r"list\(torch.float32 tensor \[3, 4, 4\], torch.int64 tensor \[5\]\)",
-        ),
         ({"x": LABELS, "name": "a"}, r"\{'x': torch.int64 tensor \[5\], 'name': str\}"),
         ((1, 2, 3, 4, 5, 6), r"tuple\(int, int, int, int, …\)"),
-        (np.zeros((5, 3, 4, 4)), "ndarray"),
+        (np.zeros((5, 3)), r"float64 array \[5, 3\]"),
         (None, "NoneType"),
         ("image", "str"),
     ],
@@ -271,3 +273,113 @@ def test_usual_names_of_labels(name: str) -> None:
 def test_values_that_are_no_data_become_lists() -> None:
     assert join_samples([None, None]) == [None, None]
     assert join_samples([{"a": None}, {"a": None}]) == {"a": [None, None]}
+
+
+# -- What users have in their hands --------------------------------------------------------------
+
+
+def test_an_array_is_as_good_as_a_tensor() -> None:
+    images, labels = IMAGES.numpy().astype("float64"), LABELS.numpy().astype("uint8")
+    found = find_images({"x": images})
+    assert found.dtype == torch.float32
+    assert torch.equal(found, IMAGES)
+    assert find_labels((images, labels), 5).tolist() == LABELS.tolist()  # type: ignore[union-attr]
+    cut = first_samples((images, labels, np.array(list("abcde"))), 2)
+    assert [len(part) for part in cut] == [2, 2, 2]
+    assert describe(images) == "float64 array [5, 3, 4, 4]"
+
+
+def test_an_array_of_any_layout_in_memory_becomes_a_tensor() -> None:
+    images = np.arange(24, dtype=np.float32).reshape(1, 2, 3, 4)[..., ::-1]
+    images.flags.writeable = False
+    assert as_tensor(images).tolist() == images.tolist()
+    assert as_tensor("word") == "word"
+    assert isinstance(as_tensor(np.array(["word"])), np.ndarray)
+
+
+@pytest.mark.parametrize(
+    "samples",
+    [
+        (IMAGES, LABELS),
+        [IMAGES.numpy(), LABELS.numpy()],
+        TensorDataset(IMAGES, LABELS),
+        DataLoader(TensorDataset(IMAGES, LABELS), batch_size=3),
+        [(IMAGES[:3], LABELS[:3]), (IMAGES[3:], LABELS[3:])],
+    ],
+    ids=["pair", "arrays", "data set", "loader", "batches"],
+)
+def test_samples_come_in_batches_whatever_they_are(samples: Any) -> None:
+    state = torch.random.get_rng_state()
+    batches = list(as_batches(samples, 3, "probe"))
+    drawn_by_a_loader = isinstance(samples, DataLoader)
+    assert drawn_by_a_loader or torch.equal(torch.random.get_rng_state(), state)
+    assert [count_samples(batch) for batch in batches] == [3, 2]
+    assert torch.equal(torch.cat([find_images(batch) for batch in batches]), IMAGES)
+    assert torch.equal(torch.cat([batch[1] for batch in batches]), LABELS)
+
+
+def test_a_loader_that_shuffles_is_read_in_the_order_of_its_data_set() -> None:
+    samples, generator = TensorDataset(IMAGES, LABELS), torch.Generator().manual_seed(4)
+    state = generator.get_state()
+    loader = DataLoader(samples, batch_size=2, shuffle=True, generator=generator, drop_last=True)
+    labels = [label for _, part in as_batches(loader, 3, "probe") for label in part.tolist()]
+    assert labels == LABELS.tolist()
+    assert torch.equal(generator.get_state(), state)
+    some = DataLoader(samples, sampler=RandomSampler(samples, num_samples=2))
+    assert as_batches(some, 3, "probe") is some
+
+
+@pytest.mark.parametrize("samples", [None, 3, "images/", {"x": IMAGES}, torch.nn.ReLU()])
+def test_what_is_no_data_is_refused(samples: Any) -> None:
+    with pytest.raises(TypeError, match=r"held_out=.* is no data: pass images \[N, C, H, W\] or"):
+        as_batches(samples, 3, "held_out")
+
+
+@pytest.mark.parametrize(
+    ("batch", "remedy"),
+    [
+        (IMAGES.byte(), r"scale integers as in training, .*: images\.float\(\) / 255"),
+        (
+            torch.zeros(5, 32, 32, 3, dtype=torch.uint8),
+            r"images\.permute\(0, 3, 1, 2\)\.float\(\) / 255",
+        ),
+        (np.zeros((5, 32, 32, 3), dtype="uint8"), r"images\.permute\(0, 3, 1, 2\)\.float\(\)"),
+        (IMAGES[0], r"torch\.stack\(images\)"),
+        (Image.new("RGB", (4, 4)), r"torch\.stack\(\[transform\(picture\) for picture in"),
+        ([Image.new("RGB", (4, 4))], r"torch\.stack\(\[transform\(picture\) for picture in"),
+    ],
+)
+def test_what_makes_images_of_it_is_said(batch: Any, remedy: str) -> None:
+    with pytest.raises(ValueError, match=remedy):
+        find_images(batch)
+
+
+@pytest.mark.parametrize(
+    ("shape", "is_last"),
+    [
+        ((5, 32, 32, 3), True),
+        ((5, 28, 20, 1), True),
+        ((5, 3, 32, 32), False),
+        ((5, 16, 4, 4), False),  # few pixels
+        ((5, 1, 32, 3), False),
+        ((5, 32, 32, 32), False),
+    ],
+)
+def test_channels_that_come_last_are_recognized(shape: tuple[int, ...], is_last: bool) -> None:
+    assert (channels_last_remedy(torch.zeros(shape)) is not None) == is_last
+
+
+def test_an_index_before_the_images_is_no_label() -> None:
+    index = LABELS + 40
+    for batch in ((index, IMAGES, LABELS), (IMAGES, LABELS, index), (LABELS, IMAGES)):
+        found = find_labels(batch, 5)
+        assert found is not None
+        assert torch.equal(found, LABELS)
+
+
+def test_features_beside_logits_are_not_taken_for_them() -> None:
+    logits, features = torch.rand(5, 4), torch.rand(5, 16)
+    assert find_logits((features, logits), 5) is None  # nothing tells which
+    assert find_logits((logits, logits + 1), 5) is logits
+    assert find_logits({"features": features, "logits": logits}, 5) is logits
+    assert logit_candidates((features, logits), 5) == [features, logits]

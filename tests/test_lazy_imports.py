@@ -65,6 +65,18 @@ def test_the_detection_loads_no_other_package_of_ours_and_no_lightning(statement
     assert loaded & unwanted == set()
 
 
+def test_a_loop_without_lightning_loads_no_lightning() -> None:
+    loaded = loaded_after("from filterwatch import FilterWatch")
+    assert "filterwatch.watching" in loaded
+    assert loaded & {"lightning", "matplotlib", "sklearn", "PIL", "filterwatch.callbacks"} == set()
+
+
+def test_public_names_alone_are_listed() -> None:
+    assert set(dir(filterwatch)) == {*filterwatch.__all__, *filterwatch._PACKAGES, "__version__"}
+    for package in FACES:
+        assert dir(package) == sorted(package.__all__)
+
+
 def test_every_public_name_is_found_listed_and_kept() -> None:
     for name in filterwatch.__all__:
         assert getattr(filterwatch, name).__name__ == name

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         measure_memorization,
         score_samples,
     )
+    from filterwatch.watching import FilterWatch
 
     __version__: str
 
@@ -32,6 +33,7 @@ __all__ = [
     "AnomalyFilterCallback",
     "AnomalyReport",
     "Clusterings",
+    "FilterWatch",
     "LayerMemorization",
     "LayerReport",
     "MaskFilters",
@@ -50,6 +52,7 @@ __all__ = [
 # for: the detection needs no Lightning, and `filterwatch --help` needs neither.
 _HOMES = {
     "AnomalyFilterCallback": "callbacks",
+    "FilterWatch": "watching",
     "LayerMemorization": "memorization",
     "MaskFilters": "actions",
     "MemorizationReport": "memorization",
@@ -62,7 +65,7 @@ _HOMES = {
 }
 _PACKAGES = (
     *("actions", "analysis", "callbacks", "datamodules"),
-    *("detection", "memorization", "models", "observing", "visuals"),
+    *("detection", "memorization", "models", "observing", "visuals", "watching"),
 )
 
 
@@ -80,4 +83,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_PACKAGES, "__version__"})
+    return sorted((*__all__, *_PACKAGES, "__version__"))

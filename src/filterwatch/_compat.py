@@ -10,7 +10,6 @@ from lightning.pytorch import Callback, LightningModule, Trainer, callbacks
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import MLFlowLogger
 from torch import Tensor
-from torch.utils.data import DistributedSampler
 from torchmetrics import Metric
 
 # Weight averaging is newer than the oldest Lightning that is supported.
@@ -71,11 +70,6 @@ def missing_setting(trainer: Trainer, callback: Callback) -> str | None:
         at_epoch_end = callback._should_save_on_train_epoch_end(trainer)
         return None if at_epoch_end else "save_on_train_epoch_end"
     return None
-
-
-def sharded_sampler(sampler: DistributedSampler[Any]) -> Any:
-    """Return the user's sampler inside the wrapper with which Lightning shards it."""
-    return sampler.dataset._sampler  # type: ignore[attr-defined]
 
 
 def transferred(trainer: Trainer, pl_module: LightningModule, batch: Any) -> Any:

@@ -27,4 +27,4 @@ def lazy_names(
         return value
 
     vars(sys.modules[package])["__all__"] = sorted(home)
-    return get, lambda: sorted({*vars(sys.modules[package]), *home})
+    return get, lambda: sorted(home)

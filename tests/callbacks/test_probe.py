@@ -11,6 +11,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities import CombinedLoader
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, SubsetRandomSampler
 from watched import FAST, TinyNet, TrainOnly, dataset, fit, loader, numbers, trainer, watch
@@ -232,3 +233,28 @@ def test_a_batch_has_the_size_asked_for() -> None:
     fit(Sizes(**FAST, batch_size=16), max_epochs=1)
     assert {16, 8} <= set(sizes)
     assert max(sizes) == 16
+
+
+def test_images_in_memory_in_every_form() -> None:
+    images, labels = dataset().tensors
+    as_tensor, as_array = watch(probe=images), watch(probe=images.double().numpy())
+    fit(as_tensor)
+    fit(as_array)
+    assert as_array.history == as_tensor.history != []
+    in_proportion = taken(loader(), probe=dataset()).numbers
+    for probe in ((images, labels), (images.numpy(), labels.numpy())):
+        assert taken(loader(), probe=probe).numbers == in_proportion
+
+
+@pytest.mark.parametrize(
+    ("probe", "remedy"),
+    [
+        (torch.rand(64, 8, 8, 1), r"images.permute\(0, 3, 1, 2\). Or give it a forward that takes"),
+        (torch.zeros(64, 8, 8, 1).byte(), r"images.permute\(0, 3, 1, 2\).float\(\) / 255"),
+        ([Image.new("L", (8, 8))] * 64, r"torch.stack\(\[transform\(picture\) for picture in"),
+    ],
+    ids=["channels last", "integers", "pictures"],
+)
+def test_images_that_need_another_form(probe: Any, remedy: str) -> None:
+    with pytest.raises(ValueError, match=remedy):
+        fit(watch(probe=probe, strict=True))

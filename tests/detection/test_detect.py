@@ -153,8 +153,11 @@ def test_progress_is_told_and_changes_nothing() -> None:
         ({"probe": images()[:4]}, "a probe of 4 samples cannot form max_clusters=5 clusters: use"),
         ({"probe": images()[:0]}, "a probe of 0 samples cannot form max_clusters=5 clusters"),
         ({"probe": []}, "a probe of 0 samples cannot form max_clusters=5 clusters"),
-        ({"probe": images()[:, 0]}, r"found no images, .*tensor \[83, 4, 4\]: convert the images"),
-        ({"probe": images().byte()}, r"found no images, .*torch.uint8 tensor \[83, 7, 4, 4\]: con"),
+        (
+            {"probe": images()[:, 0]},
+            r"found no images, .*tensor \[83, 4, 4\]: single images become",
+        ),
+        ({"probe": images().byte()}, r"found no images, .*torch.uint8 tensor \[83, 7, 4, 4\]: sc"),
         ({"probe": [torch.arange(9)]}, r"found no images, .*torch.int64 tensor \[9\]: convert"),
         ({"layers": ["conv*"]}, r"the pattern 'conv\*' matches none of: 0, 1, 2"),
         ({"layers": []}, r"layers=\[\] watches nothing: name a layer"),

@@ -104,5 +104,21 @@ def test_in_words_and_in_a_notebook() -> None:
         "6 training samples>"
     )
     page = report()._repr_html_()
-    assert page.startswith("<pre>")
+    assert page.startswith("<pre ")
     assert "conv[1]" in page
+
+
+def test_a_bare_layer_is_one_line() -> None:
+    assert repr(report().layers["deep"]) == (
+        "LayerMemorization(kind='linear', value=0.7, standard_error=0.1, training_accuracy=0.5, "
+        "held_out_accuracy=0.25)"
+    )
+
+
+def test_a_table_of_all_samples_worst_first() -> None:
+    pytest.importorskip("pandas")
+    table = report().to_pandas()
+    assert table["index"].tolist() == [3, 1, 5, 0, 2, 4]
+    assert table["memorized"].tolist() == [True, True, False, False, False, False]
+    assert math.isnan(table["evidence"].iloc[-1])  # of a class that is not measured
+    assert table["witness_label"].tolist()[:2] == [0, 2]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from torchmetrics import Metric
 
 from filterwatch._compat import metric_state, transferred
+from filterwatch.batches import channels_last_remedy, find_images
 
 Step = Callable[[LightningModule, Any], Any]
 
@@ -52,10 +53,14 @@ def tried_step(trainer: Trainer, pl_module: LightningModule, step: Step) -> Call
         try:
             return evaluate(trainer, pl_module, batch, step)
         except Exception as error:
+            remedy = "Give it a forward(images)"
+            with suppress(ValueError):
+                if last := channels_last_remedy(find_images(batch)):
+                    remedy = f"{last}. Or give it a forward that takes such images"
             raise ValueError(
-                f"{type(pl_module).__name__} cannot run the probe ({error!r}). "
-                "Give it a forward(images), or override probe_step(pl_module, batch) of "
-                "AnomalyFilterCallback to say how a batch goes through the network"
+                f"{type(pl_module).__name__} cannot run the probe ({error!r}). {remedy}, or "
+                "override probe_step(pl_module, batch) of AnomalyFilterCallback to say how a batch "
+                "goes through the network"
             ) from error
 
     return forward

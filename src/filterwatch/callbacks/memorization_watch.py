@@ -16,17 +16,11 @@ from filterwatch.callbacks.training_probe import (
     take_training_probe,
 )
 from filterwatch.memorization import (
-    BatchFeatures,
-    DecodedLayer,
     FeatureListener,
-    HeldOut,
     MemorizationReport,
-    TrainingRecord,
+    RepeatedMeasurement,
     UnmeasurableError,
     find_decoded_layers,
-    hear_training,
-    joined,
-    read_features,
 )
 
 Forward = Callable[[Any], object]
@@ -63,10 +57,7 @@ class MemorizationWatch:
         self._batch_size = batch_size
         self._seed = seed
         self._failures = failures
-        self._held_out: Probe | None = None
-        self._shares = False  # whether these are the samples that the count is taken on
-        self._decoded: list[DecodedLayer] = []
-        self._gathered: list[BatchFeatures] = []
+        self._measurement: RepeatedMeasurement | None = None
 
     def start(
         self,
@@ -117,11 +108,19 @@ class MemorizationWatch:
                 self._failures.inform(str(error), f"does not measure memorization: {error}")
                 return
             self.indices = self.training.indices
-            self._decoded = find_decoded_layers(
+            found = find_decoded_layers(
                 pl_module, samples.first_samples, forward=forward, seed=self._seed
             )
-            self._held_out, self._shares = held_out, held_out is samples
-            if not self._shares:
+            shared = held_out is samples  # those that the count is taken on
+            self._measurement = RepeatedMeasurement(
+                held_out.batches,
+                held_out.first_samples,
+                self.training.batches,
+                found,
+                shared=shared,
+                seed=self._seed,
+            )
+            if not shared:
                 n_classes = len(class_counts(held_out))
                 is_training = samples.is_training_data
                 why = "holds training samples" if is_training else "has too few of each class"
@@ -133,34 +132,14 @@ class MemorizationWatch:
 
     def stop(self) -> None:
         """Let go of the samples."""
-        self.training = self._held_out = None
-        self._gathered = []
+        self.training = self._measurement = None
 
     def listener(self) -> FeatureListener | None:
         """Return what follows the pass of the count's samples; ``None`` if nothing has to."""
-        self._gathered = []
-        if self.training is None or not self._shares:
-            return None
-        return FeatureListener({layer.name for layer in self._decoded}, self._gathered.append)
+        return None if self._measurement is None else self._measurement.listener()
 
     def measure(self, pl_module: LightningModule, forward: Forward) -> MemorizationReport | None:
         """Send the training samples through the network, after those of the count."""
-        if self.training is None or self._held_out is None:
+        if self._measurement is None:
             return None
-        found = find_decoded_layers(
-            pl_module, self._held_out.first_samples, forward=forward, seed=self._seed
-        )
-        if self._shares and found == self._decoded:
-            features = joined(self._gathered)
-        else:  # the network may have changed
-            self._decoded = found
-            features = read_features(
-                pl_module, self._held_out.batches, found, forward=forward, seed=self._seed
-            )
-        self._gathered = []
-        held_out = HeldOut.fit(found, features, seed=self._seed)
-        record = TrainingRecord(held_out)
-        hear_training(
-            pl_module, self.training.batches, held_out, record.add, forward=forward, seed=self._seed
-        )
-        return record.report()
+        return self._measurement.measure(pl_module, forward)

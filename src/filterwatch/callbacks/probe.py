@@ -5,33 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal
 
 import torch
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import CombinedLoader, rank_zero_warn
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
 
 from filterwatch._compat import is_fast_dev_run, validation_loaders
 from filterwatch._failures import first_process_outcome
 from filterwatch.actions import RunningFit
-from filterwatch.batches import find_images, join_samples, split_batch
+from filterwatch.batches import as_pair, as_tensor, find_images, join_samples, split_batch
 from filterwatch.callbacks.evaluation import Step, evaluate, evaluation_stage
-from filterwatch.callbacks.probe_samples import (
+from filterwatch.detection import AnomalyCriteria, check_probe_size
+from filterwatch.observing import undisturbed
+from filterwatch.watching import (
+    STREAM_FACTOR,
     choose_samples,
     dataset_labels,
+    has_indexed_samples,
     reservoir,
     sample_pool,
 )
-from filterwatch.detection import AnomalyCriteria, check_probe_size
-from filterwatch.observing import undisturbed
 
 ProbeSource = Literal["train"] | Tensor | Dataset[Any] | Iterable[Any] | None
-
-# Of a stream at most this many times the probe's size is read: it may have no end.
-_STREAM_FACTOR = 50
 
 
 class UnequalImagesError(ValueError):
@@ -123,7 +122,7 @@ def take_probe(
             taken = _indexed(trainer, loader, source, size, batch_size, seed, indices, dataset_size)
         else:
             samples, collate = _stream(loader)
-            limit = _STREAM_FACTOR * size
+            limit = STREAM_FACTOR * size
             chosen = first_process_outcome(
                 trainer, lambda: reservoir(samples, size, seed=seed, limit=limit)
             )
@@ -184,6 +183,8 @@ def find_source(trainer: Trainer, probe: ProbeSource) -> tuple[Iterable[Any], st
     """Return the loader to take the probe from, and what it is in words."""
     if isinstance(probe, str):
         return first_loader(trainer.train_dataloader), "training data"
+    pair = as_pair(probe, "probe")
+    probe = as_tensor(probe) if pair is None else TensorDataset(*pair)
     if isinstance(probe, (Tensor, Dataset)):
         return DataLoader(probe), "probe="  # type: ignore[arg-type]
     if probe is not None:
@@ -208,15 +209,6 @@ def first_loader(loaders: Any) -> Iterable[Any]:
     """Return the first of a Trainer's loaders."""
     first: Iterable[Any] = CombinedLoader(loaders).flattened[0]
     return first
-
-
-def has_indexed_samples(loader: object) -> TypeGuard[DataLoader[Any]]:
-    """Return whether a loader makes its batches of samples that have an index."""
-    return (
-        isinstance(loader, DataLoader)
-        and not isinstance(loader.dataset, IterableDataset)
-        and loader.batch_sampler is not None
-    )
 
 
 def _stream(loader: Iterable[Any]) -> tuple[Any, Any]:

@@ -10,7 +10,8 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_warn
 
 from filterwatch.detection import AnomalyReport
-from filterwatch.memorization import MemorizationReport, history_entry, logged_values
+from filterwatch.memorization import MemorizationReport, logged_values
+from filterwatch.watching import probe_entry
 
 NAME = "anomaly_filters"
 # What decides which samples a probe has.
@@ -26,8 +27,7 @@ class Record:
     """The probes so far.
 
     Attributes:
-        history: One dict a probe: ``epoch``, ``count``, ``distinct``, ``by_layer``,
-            ``outlier_samples``; where memorization was measured also what `history_entry` returns.
+        history: One dict a probe; see `probe_entry`.
         seconds: What each of them cost.
         flagged: The maps that the newest one flagged, as (layer, channel).
     """
@@ -45,16 +45,7 @@ class Record:
         seconds: float,
     ) -> None:
         """Append what a probe found in an epoch, and what it cost."""
-        entry: dict[str, Any] = {
-            "epoch": epoch,
-            "count": report.count,
-            "distinct": len(report.filters),
-            "by_layer": report.count_by_layer,
-            "outlier_samples": len(report.outlier_samples()),
-        }
-        if memorization is not None:
-            entry |= history_entry(memorization)
-        self.history.append(entry)
+        self.history.append(probe_entry(epoch, report, memorization))
         self.seconds.append(seconds)
         self.flagged = [(anomaly.layer, anomaly.channel) for anomaly in report.anomalies]
 

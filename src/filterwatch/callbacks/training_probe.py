@@ -21,13 +21,6 @@ from filterwatch.callbacks.probe import (
     batches_of,
     find_source,
     first_loader,
-    has_indexed_samples,
-)
-from filterwatch.callbacks.probe_samples import (
-    choose_like,
-    choose_samples,
-    dataset_labels,
-    sample_pool,
 )
 from filterwatch.memorization import (
     FEWEST_IN_HALF,
@@ -36,6 +29,13 @@ from filterwatch.memorization import (
     class_labels,
 )
 from filterwatch.observing import undisturbed
+from filterwatch.watching import (
+    choose_like,
+    choose_samples,
+    dataset_labels,
+    has_indexed_samples,
+    sample_pool,
+)
 
 TrainingSource = tuple[Tensor, Tensor] | Dataset[Any] | DataLoader[Any] | None
 

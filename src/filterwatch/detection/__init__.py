@@ -23,7 +23,8 @@ from filterwatch.detection.detect import (
 )
 from filterwatch.detection.memory import Plan, Workspace
 from filterwatch.detection.reduce import PCA, ProgressCallback, Reduced, Reduction
-from filterwatch.detection.report import AnomalyFilter, AnomalyReport, LayerReport, judge
+from filterwatch.detection.report import AnomalyFilter, AnomalyReport, LayerReport
+from filterwatch.detection.verdicts import judge
 from filterwatch.detection.votes import Votes, vote
 from filterwatch.observing import find_layers
 

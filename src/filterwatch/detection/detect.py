@@ -11,12 +11,13 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from filterwatch._checks import check_choice, check_integer, check_patterns, check_seed
-from filterwatch.batches import count_samples, few_samples
+from filterwatch.batches import Samples, as_batches, count_samples, few_samples
 from filterwatch.detection.cluster import cluster_layers
 from filterwatch.detection.criteria import AnomalyCriteria, check_criteria
 from filterwatch.detection.memory import FREE_SHARE, Plan, Workspace, plan_ranks
 from filterwatch.detection.reduce import PCA, ProgressCallback, Reduction
-from filterwatch.detection.report import AnomalyReport, judge
+from filterwatch.detection.report import AnomalyReport
+from filterwatch.detection.verdicts import judge
 from filterwatch.detection.votes import vote
 from filterwatch.observing import (
     Forward,
@@ -31,7 +32,7 @@ from filterwatch.observing import (
 
 def detect_anomaly_filters(
     model: nn.Module,
-    probe: Tensor | Iterable[Any],
+    probe: Samples,
     *,
     layers: Sequence[str] | None = None,
     criteria: AnomalyCriteria | None = None,
@@ -60,8 +61,9 @@ def detect_anomaly_filters(
     Args:
         model: Any network with 2-D convolutions. It comes back exactly as it went in: parameters,
             buffers, each submodule's training flag, hooks, gradients and random state.
-        probe: Held-out images [N, C, H, W], or an iterable of batches (a DataLoader, for instance),
-            each a tensor or a tuple, list or mapping that holds one.
+        probe: Held-out images [N, C, H, W], a tensor or NumPy array; a data set; or an iterable of
+            batches (a DataLoader, for instance), each a tensor or a tuple, list or mapping that
+            holds one.
         layers: Glob patterns over layer or module names. Default: every 2-D convolution, and the
             ReLU-like activations and max-pools that follow one (the paper's layers).
         criteria: The thresholds. Default: `AnomalyCriteria()`.
@@ -267,24 +269,22 @@ def check_probe_size(n_samples: int, max_clusters: int, criteria: AnomalyCriteri
     criteria.small_cluster_limit(n_samples)
 
 
-def _looked_at(
-    probe: Tensor | Iterable[Any], batch_size: int
-) -> tuple[Iterator[Any], int, Any, bool]:
+def _looked_at(probe: Samples, batch_size: int) -> tuple[Iterator[Any], int, Any, bool]:
     """Return the batches, the number of samples, two of them, and whether one batch holds all."""
-    batches: Iterable[Any]
+    batches = as_batches(probe, batch_size, "probe")
     if isinstance(probe, Tensor):
-        batches, n_samples = probe.split(batch_size), len(probe)
+        n_samples = len(probe)
     # Without a batch size of its own, what a loader's batches hold only they can say.
     elif (
-        isinstance(probe, DataLoader)
-        and probe.batch_size is not None
-        and not probe.drop_last
-        and isinstance(probe.dataset, Sized)
+        isinstance(batches, DataLoader)
+        and batches.batch_size is not None
+        and not batches.drop_last
+        and isinstance(batches.dataset, Sized)
     ):
-        sampler = probe.sampler
-        batches, n_samples = probe, len(sampler if isinstance(sampler, Sized) else probe.dataset)
+        sampler = batches.sampler
+        n_samples = len(sampler if isinstance(sampler, Sized) else batches.dataset)
     else:
-        batches = list(probe)
+        batches = list(batches)
         n_samples = sum(map(count_samples, batches))
     iterator = iter(batches)
     first = next(iterator, None)

@@ -1,10 +1,9 @@
-"""Stage four: verdicts on clusterings, in a report of plain data."""
+"""What `detect_anomaly_filters` found: the flagged filters, every layer, and the samples behind."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,17 +13,14 @@ from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from filterwatch._words import as_text, first_few
-from filterwatch.detection.cluster import Clusterings
+from filterwatch._reports import Report, data_frame, visuals, write_json
+from filterwatch._words import first_few
 from filterwatch.detection.criteria import (
     AnomalyCriteria,
     flag_anomalies,
     mean_index,
     small_clusters,
 )
-from filterwatch.detection.memory import Plan
-from filterwatch.detection.reduce import Reduced
-from filterwatch.detection.votes import Votes
 
 _FORMAT = 1
 # A layer's tensors in a file, and their types there.
@@ -84,7 +80,8 @@ class LayerReport:
             ``None``.
         points: The feature maps reduced to two dimensions, [C, N, 2]; ``None`` in a report that
             was read from a file without them.
-        labels: Cluster of each sample, [C, N], 0 the largest cluster; -1 in a dead filter.
+        labels: Cluster of each sample, [C, N], 0 the largest cluster; -1 in a dead filter. Small
+            integers (int8 for up to 127 clusters): to index with them, call ``.long()`` first.
             ``None`` in a report that was read from a file without them.
         votes: Share of the random parts of the probe on which a filter was flagged, [C]; ``None``
             where the clustering of the whole probe decided.
@@ -100,6 +97,10 @@ class LayerReport:
     points: Tensor | None = None
     labels: Tensor | None = None
     votes: Tensor | None = None
+
+    def __repr__(self) -> str:
+        n_filters = len(self.ch_index)
+        return f"<LayerReport: {self.kind}, {self.count} of {n_filters} filters flagged>"
 
     @property
     def count(self) -> int:
@@ -118,7 +119,7 @@ class LayerReport:
 
 
 @dataclass(frozen=True, eq=False)
-class AnomalyReport:
+class AnomalyReport(Report):
     """What `detect_anomaly_filters` found: anomalous filters, and the samples behind them.
 
     ``print(report)`` shows it as a table. Two reports are equal only if they are the same object;
@@ -219,11 +220,10 @@ class AnomalyReport:
 
     def to_json(self, path: str | Path, *, include_samples: bool = False) -> None:
         """Write the report to a JSON file; see `to_dict`."""
-        data = self.to_dict(include_samples=include_samples)
-        Path(path).write_text(json.dumps(data, allow_nan=False), encoding="utf-8")
+        write_json(path, self.to_dict(include_samples=include_samples))
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> AnomalyReport:
+    def from_dict(cls, data: Mapping[str, Any]) -> AnomalyReport:
         """Return the report that `to_dict` described; ``ValueError`` if it is no such report."""
         if data.get("format") != _FORMAT:
             raise ValueError(
@@ -241,10 +241,71 @@ class AnomalyReport:
             isolations={int(index): count for index, count in data["isolations"].items()},
         )
 
-    @classmethod
-    def from_json(cls, path: str | Path) -> AnomalyReport:
-        """Read a report that `to_json` wrote; ``ValueError`` if it is no such report."""
-        return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+    def to_pandas(self) -> Any:
+        """Return the filters of all layers, dead ones too, as a ``pandas.DataFrame``, a row each.
+
+        Column ``isolated``: samples in small clusters of the filter, flagged or not.
+        ``ImportError`` if pandas is not installed.
+        """
+        columns: dict[str, list[Any]] = {}
+        for name, layer in self.layers.items():
+            n_filters, sizes = len(layer.ch_index), layer.cluster_sizes
+            small = small_clusters(sizes, self.small_cluster_limit)
+            of_layer: dict[str, list[Any]] = {
+                "layer": [name] * n_filters,
+                "kind": [layer.kind] * n_filters,
+                "channel": list(range(n_filters)),
+                "source_layer": [source and source[0] for source in layer.sources],
+                "source_channel": [source and source[1] for source in layer.sources],
+                "is_anomaly": layer.is_anomaly.tolist(),
+                "ch_index": layer.ch_index.tolist(),
+                "n_clusters": layer.n_clusters.tolist(),
+                "isolated": sizes.where(small, 0).sum(1).tolist(),
+                "activation": layer.activation.tolist(),
+                **({} if layer.votes is None else {"votes": layer.votes.tolist()}),
+            }
+            for column, values in of_layer.items():
+                columns.setdefault(column, []).extend(values)
+        return data_frame(columns, "to_json")
+
+    def plot(self) -> Any:
+        """Return a matplotlib figure: flagged filters by layer, and the clusters of three."""
+        return visuals().report_figure(self)
+
+    def to_html(
+        self,
+        path: str | Path,
+        images: Any,
+        *,
+        labels: Tensor | None = None,
+        class_names: Sequence[str] = (),
+        memorization: Any = None,
+        training: Any = None,
+    ) -> None:
+        """Write the report as a page with the probe's images, one file that needs no network.
+
+        Args:
+            path: The file to write.
+            images: The probe, as `detect_anomaly_filters` takes it.
+            labels: Class of each image, int64 [N]. Default: those in the probe, if any.
+            class_names: Names of the classes.
+            memorization: A `MemorizationReport` of the same model, to go to the top of the page.
+            training: Its training samples, as `measure_memorization` takes them.
+
+        Raises:
+            ImportError: If the extra ``filterwatch[report]`` is not installed.
+            ValueError: If the report was read from a file without points, or there are not as many
+                images as samples in the reports.
+        """
+        visuals().write_report_page(
+            path,
+            self,
+            images,
+            labels=labels,
+            class_names=class_names,
+            memorization=memorization,
+            training=training,
+        )
 
     def __rich__(self) -> Table:
         table = Table(
@@ -280,90 +341,11 @@ class AnomalyReport:
         for name, reason in self.skipped.items():
             yield f"skipped {name}: {reason}"
 
-    def __str__(self) -> str:
-        return as_text(self)
-
-
-def judge(
-    plan: Plan,
-    reduced: Mapping[str, Reduced],
-    clusterings: Mapping[str, Clusterings],
-    *,
-    criteria: AnomalyCriteria,
-    ballots: Votes | None = None,
-    skipped: Mapping[str, str] | None = None,
-    settings: Mapping[str, Any] | None = None,
-) -> AnomalyReport:
-    """Judge every filter by the three criteria (paper, section 3).
-
-    Args:
-        plan: The layers that were observed.
-        reduced: The points of those that can be judged.
-        clusterings: Their clusterings.
-        criteria: The thresholds.
-        ballots: What random parts of the probe say, as `vote` returns it; without, the clustering
-            of the whole probe decides.
-        skipped: Why the other layers cannot be judged.
-        settings: Arguments of the probe, for the report to say.
-    """
-    limit = criteria.small_cluster_limit(plan.n_samples)
-    layers: dict[str, LayerReport] = {}
-    anomalies: list[AnomalyFilter] = []
-    isolations = torch.zeros(plan.n_samples, dtype=torch.int64)
-    for layer in plan.layers:
-        if layer.name not in reduced:
-            continue
-        (points, activation), found = reduced[layer.name], clusterings[layer.name]
-        if ballots is None:
-            share = None
-            flagged = flag_anomalies(
-                found.cluster_sizes, found.ch_index, activation, limit=limit, criteria=criteria
-            )
-            # A dead filter's labels are -1; its sizes are all 0, so that no cluster of it is small.
-            small = small_clusters(found.cluster_sizes, limit)
-            isolated = small.gather(1, found.labels.clamp(min=0))
-        else:
-            share, isolated = ballots.share[layer.name], ballots.isolated[layer.name]
-            flagged = share > 0.5
-        layers[layer.name] = LayerReport(
-            kind=layer.kind,
-            ch_index=found.ch_index,
-            n_clusters=found.n_clusters,
-            cluster_sizes=found.cluster_sizes,
-            activation=activation,
-            is_anomaly=flagged,
-            sources=layer.sources,
-            points=points,
-            labels=found.labels,
-            votes=share,
+    def __repr__(self) -> str:
+        return (
+            f"<AnomalyReport: {self.count} anomaly filters ({len(self.filters)} distinct "
+            f"convolution filters) in {len(self.layers)} layers, {self.n_samples} samples>"
         )
-        isolations += isolated.sum(0)
-        for channel in flagged.nonzero().flatten().tolist():
-            sizes = found.cluster_sizes[channel]
-            source_layer, source_channel = layer.sources[channel] or (None, None)
-            anomalies.append(
-                AnomalyFilter(
-                    layer=layer.name,
-                    channel=channel,
-                    source_layer=source_layer,
-                    source_channel=source_channel,
-                    ch_index=float(found.ch_index[channel]),
-                    n_clusters=int(found.n_clusters[channel]),
-                    cluster_sizes=sizes[sizes > 0].tolist(),
-                    activation=float(activation[channel]),
-                    outliers=isolated[channel].nonzero().flatten().tolist(),
-                )
-            )
-    return AnomalyReport(
-        anomalies=anomalies,
-        layers=layers,
-        skipped=dict(skipped or {}),
-        n_samples=plan.n_samples,
-        criteria=criteria,
-        small_cluster_limit=limit,
-        settings=dict(settings or {}),
-        isolations={at: int(isolations[at]) for at in isolations.nonzero().flatten().tolist()},
-    )
 
 
 def _layer_to_dict(layer: LayerReport, include_samples: bool) -> dict[str, Any]:
@@ -383,5 +365,13 @@ def _layer_from_dict(data: dict[str, Any]) -> LayerReport:
         for name, values in {**data, "ch_index": ch_index}.items()
         if name in _COLUMNS and values is not None
     }
+    if "labels" in columns:
+        columns["labels"] = small_integers(columns["labels"])
     sources = [None if source is None else (source[0], source[1]) for source in data["sources"]]
     return LayerReport(kind=data["kind"], sources=sources, **columns)
+
+
+def small_integers(labels: Tensor) -> Tensor:
+    """Return a copy of labels in a byte each, where they fit."""
+    fits = not labels.numel() or int(labels.max()) <= torch.iinfo(torch.int8).max
+    return labels.to(torch.int8 if fits else torch.int16, copy=True)

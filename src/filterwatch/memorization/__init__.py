@@ -27,6 +27,7 @@ from filterwatch.memorization.measure import (
     measure_memorization,
     read_features,
 )
+from filterwatch.memorization.repeated import RepeatedMeasurement
 from filterwatch.memorization.report import LayerMemorization, MemorizationReport, Sample
 from filterwatch.memorization.samples import SampleRecord, SampleScores, score_samples
 
@@ -44,6 +45,7 @@ __all__ = [
     "LabeledSamples",
     "LayerMemorization",
     "MemorizationReport",
+    "RepeatedMeasurement",
     "Sample",
     "SampleRecord",
     "SampleScores",

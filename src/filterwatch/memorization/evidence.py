@@ -181,6 +181,11 @@ def checked_labels(labels: Tensor | None) -> Tensor:
     found = class_labels(labels)
     counts = found[found >= 0].unique(return_counts=True)[1]
     n_classes = int((counts >= 2 * FEWEST_IN_HALF).sum())
+    if len(counts) == len(found) > 2:
+        raise UnmeasurableError(
+            f"{len(found)} held-out samples with a label of its own each, as an index would be: "
+            "pass batches of (images, labels), or of a mapping with 'image' and 'label'"
+        )
     if n_classes < 2:
         raise UnmeasurableError(
             f"{len(found)} held-out samples of {len(counts)} classes: {n_classes} of them have the "
@@ -244,7 +249,10 @@ def _network(logits: Tensor, labels: Tensor) -> Heard:
 def _no_answer(logits: Tensor | None, labels: Tensor) -> str | None:
     """Return the reason why a network's output says nothing of labels; ``None`` if it does."""
     if logits is None:
-        return "the forward pass returns no logits [N, classes]"
+        return (
+            "the forward pass returns no logits [N, classes], or other numbers [N, K] beside them: "
+            "return the logits alone (`forward`, or `probe_step` of the callback)"
+        )
     n_classes = max(logits.shape[1], 2)
     if n_classes <= int(labels.max()):
         return f"{n_classes} outputs for labels up to {int(labels.max())}"

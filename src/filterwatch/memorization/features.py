@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from filterwatch.batches import find_labels, find_logits
+from filterwatch.batches import find_labels, find_logits, logit_candidates
 from filterwatch.observing import (
     Forward,
     Operation,
@@ -127,9 +127,13 @@ def find_decoded_layers(
         output = (forward or default_forward(model))(batch)
     found = [row for at, row in enumerate(rows) if at not in replaced]
     logits = _logits(output, n_samples)
-    if logits is not None and found:
-        are_logits = [at for at, (_, maps) in enumerate(found) if maps is logits]
-        if are_logits or found[-1][1].shape[1] == logits.shape[1]:
+    # One of several may be the logits, though nothing tells which: what was put out last is output.
+    outputs = logit_candidates(output, n_samples) if logits is None else [logits]
+    if outputs and found:
+        are_logits = [
+            at for at, (_, maps) in enumerate(found) if any(maps is each for each in outputs)
+        ]
+        if are_logits or found[-1][1].shape[1] in [each.shape[1] for each in outputs]:
             found.pop(*are_logits[-1:])
     if not n_samples:
         raise ValueError(

@@ -11,10 +11,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, RandomSampler
 
 from filterwatch._checks import check_integer, check_patterns, check_seed
-from filterwatch.batches import count_samples, describe, few_samples, find_labels
+from filterwatch.batches import (
+    Samples,
+    as_batches,
+    as_tensor,
+    count_samples,
+    describe,
+    few_samples,
+    find_labels,
+)
 from filterwatch.memorization.contrast import Contrast
 from filterwatch.memorization.evidence import (
     JOINT,
@@ -34,7 +41,7 @@ from filterwatch.memorization.features import (
 from filterwatch.memorization.report import LayerMemorization, MemorizationReport
 from filterwatch.observing import Forward, observe, preserved_random_state
 
-LabeledSamples = tuple[Tensor, Tensor] | Iterable[Any]
+LabeledSamples = tuple[Tensor, Tensor] | Samples
 
 
 def measure_memorization(
@@ -70,10 +77,11 @@ def measure_memorization(
 
     Args:
         model: Any network with 2-D convolutions. It comes back exactly as it went in.
-        training: Training images [N, C, H, W] and their labels, int64 [N]; or an iterable of
-            batches (a DataLoader) that hold both. As evaluation sees them, without augmentation: an
-            augmented image is a new one, and the network has memorized less of it. They are gone
-            through once, in the order of the data set; kept is a number a sample and layer.
+        training: Training images [N, C, H, W] and their labels, int64 [N], tensors or NumPy arrays;
+            a data set; or an iterable of batches (a DataLoader) that hold both. As evaluation sees
+            them, without augmentation: an augmented image is a new one, and the network has
+            memorized less of it. They are gone through once, in the order of the data set; kept is
+            a number a sample and layer.
         held_out: Images that the network was not trained on, likewise. Ten of a class, at the
             least; classes with fewer are not measured.
         layers: Glob patterns over layer or module names. Default: every convolution, dense layer
@@ -297,31 +305,11 @@ def _ignore(name: str, maps: Tensor) -> None:
 
 def _begun(samples: LabeledSamples, batch_size: int, name: str) -> tuple[Any, Iterator[Any]]:
     """Return the first batch, and an iterator over all of them."""
-    batches: Iterable[Any] = samples
-    if isinstance(samples, Tensor):
+    if isinstance(as_tensor(samples), Tensor):
         raise TypeError(
             f"{name} is a tensor without labels: pass (images, labels), or batches that hold both"
         )
-    if (
-        isinstance(samples, (tuple, list))
-        and len(samples) == 2
-        and isinstance(samples[0], Tensor)
-        and samples[0].ndim == 4
-        and isinstance(samples[1], Tensor)
-    ):
-        images, labels = samples
-        if len(images) != len(labels):
-            raise ValueError(f"{name} has {len(images)} images and {len(labels)} labels")
-        batches = zip(images.split(batch_size), labels.split(batch_size), strict=True)
-    if isinstance(samples, DataLoader) and isinstance(samples.sampler, RandomSampler):
-        batches = DataLoader(  # in the order of its data set, which indices are about
-            samples.dataset,
-            batch_size=samples.batch_size,
-            collate_fn=samples.collate_fn,
-            num_workers=samples.num_workers,
-            worker_init_fn=samples.worker_init_fn,
-            generator=torch.Generator(),
-        )
+    batches = as_batches(samples, batch_size, name)
     iterator = iter(batches)
     first = next(iterator, None)
     if first is None:

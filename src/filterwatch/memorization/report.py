@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import io
-import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from torch import Tensor
 
-from filterwatch._words import as_text, first_few
+from filterwatch._reports import Report, data_frame, visuals
+from filterwatch._words import first_few
 
 _FORMAT = 1
 _NUMBERS = ("value", "standard_error", "training_accuracy", "held_out_accuracy")
@@ -77,7 +73,7 @@ class LayerMemorization:
     standard_error: float
     training_accuracy: float
     held_out_accuracy: float
-    evidence: Tensor
+    evidence: Tensor = field(repr=False)
 
     @property
     def is_significant(self) -> bool:
@@ -86,7 +82,7 @@ class LayerMemorization:
 
 
 @dataclass(frozen=True, eq=False)
-class MemorizationReport:
+class MemorizationReport(Report):
     """How much each layer has memorized, and which training samples were learned by heart.
 
     ``print(report)`` shows the layers as a table.
@@ -193,10 +189,6 @@ class MemorizationReport:
             "skipped": self.skipped,
         }
 
-    def to_json(self, path: str | Path) -> None:
-        """Write the report to a JSON file; see `to_dict`."""
-        Path(path).write_text(json.dumps(self.to_dict(), allow_nan=False), encoding="utf-8")
-
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> MemorizationReport:
         """Return the report that `to_dict` described; ``ValueError`` if it is no such report."""
@@ -226,15 +218,16 @@ class MemorizationReport:
             **{name: torch.tensor(data[name], dtype=torch.int64) for name in _OF_SAMPLES},
         )
 
-    @classmethod
-    def from_json(cls, path: str | Path) -> MemorizationReport:
-        """Read a report that `to_json` wrote; ``ValueError`` if it is no such report."""
-        return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+    def to_pandas(self) -> Any:
+        """Return the training samples as a ``pandas.DataFrame``, those most in question first.
+
+        Its columns are those of `SampleScores.to_pandas`. ``ImportError`` if pandas is missing.
+        """
+        return data_frame(sample_columns(list(self._ranked())), "to_json")
 
     def plot(self) -> Any:
         """Return a matplotlib figure of the layers' memorization."""
-        # By name: the method stands below what draws it, and needs no matplotlib.
-        return import_module("filterwatch.visuals").memorization_figure(self)
+        return visuals().memorization_figure(self)
 
     def __rich__(self) -> Table:
         table = Table(
@@ -280,13 +273,38 @@ class MemorizationReport:
             f"{self.generalization_gap:+.2f} at the output, {len(self.labels)} training samples>"
         )
 
-    def __str__(self) -> str:
-        return as_text(self)
 
-    def _repr_html_(self) -> str:
-        console = Console(width=100, record=True, file=io.StringIO())
-        console.print(self)
-        return console.export_html(inline_styles=True, code_format="<pre>{code}</pre>")
+def sample_columns(
+    samples: Sequence[Sample],
+    names: Sequence[str] | None = None,
+    class_names: Sequence[str] | None = None,
+) -> dict[str, list[Any]]:
+    """Return samples as the columns of a table.
+
+    Args:
+        samples: The samples.
+        names: Name of each sample of the training set: column ``file`` in the place of ``index``.
+        class_names: Name of each class, in the place of its number.
+    """
+    classes = class_names or ()
+
+    def named(label: int) -> int | str | None:
+        if label < 0:
+            return None
+        return classes[label] if label < len(classes) else label
+
+    return {
+        "index" if names is None else "file": [
+            each.index if names is None else names[each.index] for each in samples
+        ],
+        "label": [named(each.label) for each in samples],
+        "witness_label": [named(each.witness_label) for each in samples],
+        "evidence": [each.evidence for each in samples],
+        "confidence": [each.confidence for each in samples],
+        "prediction": [named(each.prediction) for each in samples],
+        "contradicted": [each.is_contradicted for each in samples],
+        "memorized": [each.is_memorized for each in samples],
+    }
 
 
 def _by_reason(reasons: Mapping[Any, str]) -> Iterator[tuple[str, str]]:

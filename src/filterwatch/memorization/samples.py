@@ -7,13 +7,13 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import import_module
 from pathlib import Path
 from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
 
+from filterwatch._reports import data_frame
 from filterwatch.memorization.contrast import Contrast
 from filterwatch.memorization.evidence import (
     JOINT,
@@ -30,7 +30,7 @@ from filterwatch.memorization.measure import (
     fit_held_out,
     hear_training,
 )
-from filterwatch.memorization.report import Sample
+from filterwatch.memorization.report import Sample, sample_columns
 from filterwatch.observing import Forward
 
 _AT_ONCE = 65536  # samples that become Python objects together
@@ -146,14 +146,7 @@ class SampleScores(Sequence[Sample]):
             ImportError: If pandas is not installed.
             ValueError: If there are not as many names as samples.
         """
-        try:
-            pandas = import_module("pandas")
-        except ImportError as error:
-            raise ImportError(
-                "a DataFrame needs the package pandas: pip install pandas, or write a file with "
-                "to_csv()"
-            ) from error
-        return pandas.DataFrame(self._columns(self.order, names, class_names))
+        return data_frame(self._columns(self.order, names, class_names), "to_csv")
 
     def _samples(self, positions: Tensor) -> list[Sample]:
         fields = (self.labels, self.witness_labels, self.evidence, self.confidences)
@@ -168,24 +161,7 @@ class SampleScores(Sequence[Sample]):
         self, positions: Tensor, names: Sequence[str] | None, class_names: Sequence[str] | None
     ) -> dict[str, list[Any]]:
         self._check_names(names)
-        samples, classes = self._samples(positions), class_names or ()
-
-        def named(label: int) -> int | str | None:
-            if label < 0:
-                return None
-            return classes[label] if label < len(classes) else label
-
-        key = "index" if names is None else "file"
-        return {
-            key: [each.index if names is None else names[each.index] for each in samples],
-            "label": [named(each.label) for each in samples],
-            "witness_label": [named(each.witness_label) for each in samples],
-            "evidence": [each.evidence for each in samples],
-            "confidence": [each.confidence for each in samples],
-            "prediction": [named(each.prediction) for each in samples],
-            "contradicted": [each.is_contradicted for each in samples],
-            "memorized": [each.is_memorized for each in samples],
-        }
+        return sample_columns(self._samples(positions), names, class_names)
 
 
 def score_samples(

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from filterwatch.batches import find_images
+from filterwatch.batches import channels_last_remedy, find_images
 from filterwatch.observing.isolation import preserved_random_state, undisturbed
 from filterwatch.observing.operators import functional_name, kind_of, plain_name
 from filterwatch.observing.provenance import Provenance
@@ -237,7 +237,15 @@ def default_forward(model: nn.Module) -> Forward:
         images = find_images(batch)
         if reference is not None:
             images = images.to(reference.device, non_blocking=True)
-        return model(images)
+        try:
+            return model(images)
+        except RuntimeError as error:
+            remedy = channels_last_remedy(images)
+            if remedy is None or type(error) is not RuntimeError:
+                raise
+            raise ValueError(
+                f"{type(model).__name__} does not take the images: {remedy}"
+            ) from error
 
     return forward
 

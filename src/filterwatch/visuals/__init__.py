@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from filterwatch.visuals.page_numbers import PageModel as PageModel
     from filterwatch.visuals.progress import probe_progress as probe_progress
     from filterwatch.visuals.progress import progress_bar as progress_bar
+    from filterwatch.visuals.report_figure import report_figure as report_figure
+    from filterwatch.visuals.report_page import write_report_page as write_report_page
     from filterwatch.visuals.sprite_sheet import PageImages as PageImages
 else:
     __getattr__, __dir__ = lazy_names(
@@ -28,5 +30,7 @@ else:
         page_memorization=["PageMemorization"],
         page_numbers=["PageModel"],
         progress=["probe_progress", "progress_bar"],
+        report_figure=["report_figure"],
+        report_page=["write_report_page"],
         sprite_sheet=["PageImages"],
     )

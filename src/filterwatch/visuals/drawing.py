@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import warnings
 from collections.abc import Iterator, Sequence
@@ -63,9 +64,18 @@ def drawing() -> Iterator[None]:
         yield
 
 
+class InlineFigure(Figure):
+    """A figure that a notebook shows, though pyplot, which would see to it, does not know it."""
+
+    def _repr_png_(self) -> bytes:
+        buffer = io.BytesIO()
+        self.savefig(buffer, format="png")
+        return buffer.getvalue()
+
+
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure of so many inches, at `DPI` pixels an inch, known to nobody else."""
-    figure = Figure(figsize=(width, height), dpi=DPI)
+    figure = InlineFigure(figsize=(width, height), dpi=DPI)
     FigureCanvasAgg(figure)
     return figure
 

@@ -22,7 +22,7 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from filterwatch.callbacks.probe_samples import (
+from filterwatch.watching import (
     choose_samples,
     dataset_labels,
     reservoir,

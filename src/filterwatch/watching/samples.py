@@ -1,4 +1,4 @@
-"""Which samples of a data set a probe takes, without reading a single image to find out."""
+"""Which samples a probe takes of a data set, chosen without reading a single image."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import chain, islice
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 import torch
 from torch.utils.data import (
     ConcatDataset,
     DataLoader,
+    Dataset,
     DistributedSampler,
+    IterableDataset,
     RandomSampler,
     SequentialSampler,
     Subset,
@@ -24,10 +26,77 @@ from torch.utils.data import (
     TensorDataset,
 )
 
-from filterwatch._compat import sharded_sampler
+from filterwatch.batches import as_batches, as_pair, as_tensor, join_samples, split_batch
 from filterwatch.datamodules import seeded_generator, stratified_split
+from filterwatch.observing import preserved_random_state
 
 T = TypeVar("T")
+
+# Of a stream at most this many times the probe's size is read: it may have no end.
+STREAM_FACTOR = 50
+
+
+def take_samples(
+    samples: Any,
+    *,
+    size: int,
+    batch_size: int,
+    seed: int,
+    name: str,
+    like: torch.Tensor | None = None,
+) -> list[Any]:
+    """Take samples, without a trace in the global random state, and return them in batches.
+
+    Args:
+        samples: Images, (images, labels), a data set, or batches; see `as_batches`.
+        size: How many; a source with fewer is taken whole.
+        batch_size: Number of samples in a batch of the result.
+        seed: Seed of the choice.
+        name: What they are called in messages.
+        like: Labels of other samples [N], whose classes are wanted in the same numbers.
+
+    Raises:
+        TypeError: If they are no samples.
+        ValueError: If there are none.
+    """
+    pair, images = as_pair(samples, name), as_tensor(samples)
+    if pair is not None:
+        samples = TensorDataset(*pair)
+    elif isinstance(images, torch.Tensor):
+        samples = TensorDataset(images)
+    if isinstance(samples, Dataset) and not isinstance(samples, IterableDataset):
+        samples = DataLoader(samples)
+    with preserved_random_state(seed):
+        collate: Any = join_samples
+        if has_indexed_samples(samples):
+            dataset: Any = samples.dataset
+            pool, labels, collate = (
+                sample_pool(samples),
+                dataset_labels(dataset),
+                samples.collate_fn,
+            )
+            if like is None:
+                chosen = choose_samples(pool, labels, size, seed)
+            else:
+                chosen = choose_like(pool, labels, Counter(like.tolist()), size, seed)
+            taken: Any = Subset(dataset, chosen)
+        else:
+            batches = as_batches(samples, batch_size, name)
+            stream = (sample for batch in batches for sample in split_batch(batch))
+            taken = reservoir(stream, size, seed=seed, limit=STREAM_FACTOR * size)
+        if not len(taken):
+            raise ValueError(f"{name} holds no samples")
+        generator = torch.Generator()
+        return list(DataLoader(taken, batch_size, collate_fn=collate, generator=generator))
+
+
+def has_indexed_samples(loader: object) -> TypeGuard[DataLoader[Any]]:
+    """Return whether a loader makes its batches of samples that have an index."""
+    return (
+        isinstance(loader, DataLoader)
+        and not isinstance(loader.dataset, IterableDataset)
+        and loader.batch_sampler is not None
+    )
 
 
 def choose_samples(
@@ -111,7 +180,8 @@ def sample_pool(loader: DataLoader[Any]) -> Sequence[int]:
         if isinstance(sampler, DistributedSampler):
             if sampler.dataset is loader.dataset:
                 return range(len(sampler.dataset))  # type: ignore[arg-type]
-            sampler = sharded_sampler(sampler)
+            # The user's own, inside the wrapper with which Lightning shards it.
+            sampler = sampler.dataset._sampler  # type: ignore[attr-defined]
         elif isinstance(sampler, SubsetRandomSampler):
             return sorted({operator.index(index) for index in sampler.indices})
         elif hasattr(sampler, "sampler"):
