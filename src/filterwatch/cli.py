@@ -19,7 +19,7 @@ class Command(NamedTuple):
 
 COMMANDS = {
     "demo": Command(
-        "train a small CNN that overfits, and see it watched: one to two minutes",
+        "train a small CNN until it overfits, and see it watched",
         "filterwatch.demo:run",
     ),
     "fit": Command("train a model as a config describes it", "filterwatch.lightning_cli:run"),
