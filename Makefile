@@ -23,9 +23,7 @@ $(READY): pyproject.toml
 	@touch $@
 
 demo: $(READY)
-	$(BIN)/filterwatch fit --config configs/quickstart.yaml
-	@echo
-	@echo "Look at the curves:  $(BIN)/tensorboard --logdir logs/quickstart"
+	$(BIN)/filterwatch demo
 
 test: $(READY)
 	$(BIN)/python -m pytest -m "not slow" --numprocesses auto

@@ -1,7 +1,11 @@
 """The command line's table of subcommands."""
 
 import re
+import signal
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -66,3 +70,52 @@ def test_arguments_default_to_those_of_the_process(
     with pytest.raises(SystemExit):
         main()
     assert "filterwatch 0." in capsys.readouterr().out
+
+
+def test_python_m_filterwatch_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "filterwatch", "--version"], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout[:14]) == (0, "filterwatch 0.")
+
+
+def interrupted(_: Sequence[str]) -> None:
+    raise KeyboardInterrupt
+
+
+def interrupted_trainer(_: Sequence[str]) -> None:
+    """What a Trainer does on Ctrl-C."""
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        sys.exit(1)
+
+
+@pytest.mark.parametrize("command", [interrupted, interrupted_trainer])
+def test_control_c_ends_with_130(
+    command: object, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "interrupted", command, raising=False)
+    monkeypatch.setitem(cli.COMMANDS, "stop", Command("", "filterwatch.cli:interrupted"))
+    with pytest.raises(SystemExit) as end:
+        main(["stop"])
+    assert end.value.code == 130
+    assert capsys.readouterr().err == "filterwatch: interrupted\n"
+
+
+def test_control_c_in_a_fit_leaves_no_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-u", "-m", "filterwatch", "fit", "--config", "quickstart"]
+    running = subprocess.Popen(
+        [*command, "--trainer.accelerator=cpu", "--trainer.max_epochs=1000"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert running.stdout is not None
+    while "epoch" not in running.stdout.readline():  # until training has begun
+        assert running.poll() is None
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=300)
+    assert running.returncode == 130
+    assert "Traceback" not in errors

@@ -60,11 +60,9 @@ def test_fit_validate_and_test_on_the_digits(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main(["fit", "--config", QUICKSTART, *FAST])
-    header, row = capsys.readouterr().out.splitlines()[:2]
-    assert header.split()[1:-1] == [
-        *("train_loss", "train_accuracy", "val_loss", "val_accuracy"),
-        *("generalization_gap", "memorized_samples", "anomaly_filters"),
-    ]
+    above, header, row = capsys.readouterr().out.splitlines()[:3]
+    assert above.split() == ["train", "val", "generalization", "memorized", "anomaly"]
+    assert header.split()[1:-1] == ["accuracy", "accuracy", "gap", "samples", "filters"]
     assert len(row.split()) == len(header.split())
     assert "-" not in row.split()
 
@@ -144,7 +142,7 @@ def test_callbacks_plus_adds_to_the_configs_own(
 
 def test_callbacks_plus_watches_a_run(plain: str, capsys: pytest.CaptureFixture[str]) -> None:
     main(["fit", "--config", plain, *FAST, "--trainer.callbacks+=AnomalyFilterCallback"])
-    assert "anomaly_filters" in capsys.readouterr().out.splitlines()[0].split()
+    assert "anomaly" in capsys.readouterr().out.splitlines()[0].split()
 
 
 def test_short_names_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -169,6 +167,39 @@ def test_any_module_is_a_network(tmp_path: Path, plain: str) -> None:
     assert model.network.classifier[-1].out_features == 12
     with pytest.warns(UserWarning, match="dirpath has changed"):
         main(["validate", "--config", plain, *settings, "--ckpt_path", str(checkpoint)])
+
+
+@pytest.mark.parametrize("written", [("--config", "{}"), ("--config={}",), ("-c", "{}")])
+def test_configs_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], written: tuple[str, ...]
+) -> None:
+    named = [part.format("quickstart") for part in written]
+    overlay = ["--config", "actions/mask"]
+    by_path = ["--config", QUICKSTART, "--config", str(CONFIGS / "actions" / "mask.yaml")]
+    expected = printed_config(capsys, "fit", *by_path)
+    assert printed_config(capsys, "fit", *named, *overlay) == expected
+    # A file of that name comes first.
+    (tmp_path / "quickstart").write_text(PLAIN)
+    found = printed_config(capsys, "fit", *named)
+    assert found["trainer"]["logger"]["init_args"]["name"] == "plain"
+
+
+def test_a_config_may_be_written_out(capsys: pytest.CaptureFixture[str]) -> None:
+    found = printed_config(
+        capsys, "fit", "--config", QUICKSTART, "--config", "{trainer: {max_epochs: 3}}"
+    )
+    assert found["trainer"]["max_epochs"] == 3
+
+
+def test_a_missing_config_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("quickstrat", "configs/nowhere.yaml"):
+        with pytest.raises(SystemExit) as end:
+            main(["fit", "--config", name])
+        assert end.value.code == 2
+        [line] = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"filterwatch fit: error: --config {name}: there is no such file")
+        assert "actions/mask, " in line
+        assert line.endswith("quickstart, resnet18_cifar10")
 
 
 @pytest.mark.parametrize(

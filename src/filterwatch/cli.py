@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 
 class Command(NamedTuple):
@@ -18,7 +18,11 @@ class Command(NamedTuple):
 
 
 COMMANDS = {
-    "fit": Command("train a model that a config describes", "filterwatch.lightning_cli:run"),
+    "demo": Command(
+        "train a small CNN until it overfits, and see it watched",
+        "filterwatch.demo:run",
+    ),
+    "fit": Command("train a model as a config describes it", "filterwatch.lightning_cli:run"),
     "validate": Command("evaluate it on the validation data", "filterwatch.lightning_cli:run"),
     "test": Command("evaluate it on the test data", "filterwatch.lightning_cli:run"),
     "analyze": Command(
@@ -39,13 +43,27 @@ def main(args: Sequence[str] | None = None) -> None:
         args: Arguments without the program's name; ``None`` takes those of the process.
 
     Raises:
-        SystemExit: After ``--help`` and ``--version``; with status 2 where no command is named.
+        SystemExit: After ``--help`` and ``--version``; with status 2 where no command is named,
+            and with 130 on Ctrl-C.
     """
     args = sys.argv[1:] if args is None else list(args)
     # Everything behind the subcommand's name is for the subcommand to parse.
     command = _parser().parse_args(args[:1]).command
     module, function = COMMANDS[command].target.split(":")
-    getattr(import_module(module), function)(args)
+    try:
+        getattr(import_module(module), function)(args)
+    except KeyboardInterrupt:
+        _end_interrupted()
+    except SystemExit as end:
+        # A Trainer that was interrupted ends the program by itself, with status 1.
+        if isinstance(end.__context__, KeyboardInterrupt):
+            _end_interrupted()
+        raise
+
+
+def _end_interrupted() -> NoReturn:
+    print("filterwatch: interrupted", file=sys.stderr)
+    raise SystemExit(130) from None  # as a shell reports a program that Ctrl-C ended
 
 
 class _ShowVersion(argparse.Action):

@@ -1,6 +1,7 @@
 """``filterwatch fit``, ``validate`` and ``test``: LightningCLI that knows our classes."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -16,11 +17,14 @@ from filterwatch import datamodules, models
 from filterwatch._compat import callbacks_of
 from filterwatch.actions import Action, checked_actions
 from filterwatch.callbacks import AnomalyFilterCallback
+from filterwatch.config_files import find_config
 
 # jsonargparse finds a class by its short name once the class has been imported.
 for _package in (filterwatch, datamodules, models):
     for _name in _package.__all__:
         getattr(_package, _name)
+
+_CONFIG_OPTIONS = ("-c", "--config")
 
 
 class SaveConfig(SaveConfigCallback):
@@ -86,13 +90,49 @@ class FilterwatchCLI(LightningCLI):
             self.parser.error(str(error), error)
 
 
-def run(args: Sequence[str]) -> None:
-    """Run one of the Trainer's subcommands; ``args`` are its name and its arguments."""
-    FilterwatchCLI(
-        args=list(args),
+def run(args: Sequence[str]) -> FilterwatchCLI:
+    """Run one of the Trainer's subcommands.
+
+    Args:
+        args: The subcommand's name and its arguments. ``--config`` takes a file, or the name of a
+            config that comes with filterwatch.
+
+    Returns:
+        The finished run, with ``trainer``, ``model`` and ``datamodule``.
+
+    Raises:
+        SystemExit: With status 2 on a wrong argument or a missing config.
+    """
+    try:
+        found = list(_with_config_files(args))
+    except FileNotFoundError as error:
+        print(f"filterwatch {args[0]}: error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    return FilterwatchCLI(
+        args=found,
         seed_everything_default=0,
         save_config_callback=SaveConfig,
         # A resumed run writes into the directory of the run it resumes.
         save_config_kwargs={"overwrite": True},
         parser_kwargs={"prog": "filterwatch"},
     )
+
+
+def _with_config_files(args: Sequence[str]) -> Iterator[str]:
+    """Yield the arguments, with the file of each config in place of its name."""
+    previous = ""
+    for argument in args:
+        option, equals, value = argument.partition("=")
+        if previous in _CONFIG_OPTIONS:
+            yield _config_file(argument)
+        elif equals and option in _CONFIG_OPTIONS:
+            yield f"{option}={_config_file(value)}"
+        else:
+            yield argument
+        previous = argument
+
+
+def _config_file(value: str) -> str:
+    # A config may also be written out in place of a file's name, "{trainer: …}" or "null".
+    is_written_out = value in ("", "null") or any(mark in value for mark in ("{", "\n", ": "))
+    return value if is_written_out else str(find_config(value))

@@ -182,3 +182,34 @@ def test_a_bar_names_the_layer_on_a_terminal_and_not_in_ci(
         main(command)
         shown = "[odd] name.ckpt: clustering, network.conv1" in terminal.getvalue()
         assert shown is not in_ci
+
+
+def test_for_scripts(
+    checkpoint: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["analyze", str(checkpoint), "--images", str(folder), *SMALL]
+    before = set(tmp_path.iterdir())
+    main([*command, "--json", "-"])
+    shown = capsys.readouterr()
+    count = json.loads(shown.out)["count"]
+    assert f"{count} anomaly filters" in shown.err
+    assert set(tmp_path.iterdir()) == before  # without --output nothing is written
+
+    main([*command, "--quiet"])
+    assert capsys.readouterr() == ("", "")
+    main([*command, "--quiet", "--json", str(tmp_path / "numbers.json")])
+    assert capsys.readouterr() == ("", "")
+    assert json.loads((tmp_path / "numbers.json").read_text())["count"] == count
+
+    main([*command, "--quiet", "--fail-above", str(count)])
+    with pytest.raises(SystemExit) as end:
+        main([*command, "--quiet", "--json", "-", "--fail-above", str(count - 1)])
+    assert end.value.code == 1
+    shown = capsys.readouterr()
+    assert shown.err == f"filterwatch analyze: {count} anomaly filters, more than {count - 1}\n"
+    assert json.loads(shown.out)["count"] == count
+
+
+def test_a_limit_below_zero_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    message = refused(["analyze", "a.ckpt", "--images", "b", "--fail-above", "-1"], capsys)
+    assert "argument --fail-above: -1 is below 0" in message

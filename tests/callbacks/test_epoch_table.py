@@ -67,11 +67,12 @@ def test_shows_this_epochs_values_in_either_order_of_callbacks(
     callbacks.insert(0 if table_first else 1, table)
     fit(tmp_path, callbacks)
 
-    header, *lines = rows(capsys)
-    assert header == ["epoch", "train_loss", "val_loss", "anomaly_filters", "seconds"]
+    above, header, *lines = rows(capsys)
+    assert above == ["train", "anomaly"]
+    assert header == ["epoch", "loss", "val_loss", "filters", "seconds"]
     assert [line[:-1] for line in lines] == [
-        ["0", "0.2500", "0.5000", "7"],
-        ["1", "1.2500", "1.5000", "12"],
+        ["0", "0.250", "0.500", "7"],
+        ["1", "1.25", "1.50", "12"],
     ]
     assert all(float(line[-1]) >= 0 for line in lines)
 
@@ -81,16 +82,16 @@ def test_columns_are_aligned(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     fit(tmp_path, [table, LateCount([7.0, 1200.0])])
     lines = capsys.readouterr().out.splitlines()
     assert len({len(line) for line in lines}) == 1
-    for name in ("train_loss", "val_loss", "anomaly_filters"):
-        end = lines[0].index(name) + len(name)
-        assert all(line[end : end + 1] == " " and line[end - 1] != " " for line in lines)
+    for name in (" loss", "val_loss", "filters"):
+        end = lines[1].index(name) + len(name)
+        assert all(line[end : end + 1] == " " and line[end - 1] != " " for line in lines[1:])
 
 
 def test_missing_metric_is_a_dash(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     fit(tmp_path, [EpochTable(metrics=["val_loss", "nope"])], check_val_every_n_epoch=2)
     _, first, second = rows(capsys)
     assert first[:3] == ["0", "-", "-"]
-    assert second[:3] == ["1", "1.5000", "-"]
+    assert second[:3] == ["1", "1.50", "-"]
 
 
 def test_whole_numbers_until_the_first_fraction(
@@ -98,7 +99,23 @@ def test_whole_numbers_until_the_first_fraction(
 ) -> None:
     count = LateCount([2.0, 0.5, 1.0])
     fit(tmp_path, [EpochTable(metrics=["anomaly_filters"]), count], max_epochs=3)
-    assert [line[1] for line in rows(capsys)[1:]] == ["2", "0.5000", "1.0000"]
+    assert [line[1] for line in rows(capsys)[2:]] == ["2", "0.500", "1.00"]
+
+
+def test_values_have_three_digits() -> None:
+    table = EpochTable(metrics=["x"])
+    values = (0.98765, -2.186, 60.54, 145.3, 0.9996, 9.996)
+    shown = [table._format("x", value) for value in values]
+    assert shown == ["0.988", "-2.19", "60.5", "145", "1.000", "10.0"]
+
+
+def test_a_long_name_takes_two_lines_and_a_short_one_none_more(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit(tmp_path, [EpochTable(metrics=["val_loss"])], max_epochs=1)
+    assert rows(capsys)[0] == ["epoch", "val_loss", "seconds"]
+    fit(tmp_path, [EpochTable(metrics=["anomaly_filters_by_layer/conv1"])], max_epochs=1)
+    assert rows(capsys)[:2] == [["anomaly_filters"], ["epoch", "by_layer/conv1", "seconds"]]
 
 
 def test_each_fit_has_a_table_of_its_own(
@@ -107,16 +124,16 @@ def test_each_fit_has_a_table_of_its_own(
     table = EpochTable(metrics=["train_loss"])
     fit(tmp_path, [table], max_epochs=1)
     fit(tmp_path, [table], max_epochs=1)
-    assert [line[0] for line in rows(capsys)] == ["epoch", "0", "epoch", "0"]
+    assert [line[0] for line in rows(capsys)] == ["train", "epoch", "0"] * 2
 
 
 def test_one_table_for_two_processes(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """Reading a metric synchronises: if only rank zero read it, both would wait forever."""
     table = EpochTable(metrics=["train_loss", "val_loss"])
     fit(tmp_path, [table], devices=2, strategy=TwoProcesses())
-    header, *lines = rows(capfd)
-    assert header == ["epoch", "train_loss", "val_loss", "seconds"]
-    assert [line[:-1] for line in lines] == [["0", "0.7500", "0.5000"], ["1", "1.7500", "1.5000"]]
+    _, header, *lines = rows(capfd)
+    assert header == ["epoch", "loss", "val_loss", "seconds"]
+    assert [line[:-1] for line in lines] == [["0", "0.750", "0.500"], ["1", "1.75", "1.50"]]
 
 
 def test_empty_list_is_refused() -> None:

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from filterwatch.datamodules import DigitsDataModule
@@ -58,3 +59,24 @@ def test_test_images_are_the_same_for_every_seed():
 
 def test_digits_are_never_mirrored():
     assert not DigitsDataModule(augment=True).horizontal_flip
+
+
+def test_some_images_of_the_probe_are_blank_and_nothing_else_changes():
+    whole, blank = DigitsDataModule(), DigitsDataModule(blank_probe_images=10)
+    whole.setup()
+    blank.setup()
+    images = blank.probe_dataset.source.read(blank.probe_dataset.indices)
+    assert (images[:10] == 255).all()
+    expected = whole.probe_dataset.source.read(whole.probe_dataset.indices)
+    assert torch.equal(images[10:], expected[10:])
+    assert not (expected == 255).all((1, 2, 3)).any()
+    assert torch.equal(blank.probe_dataset.labels, whole.probe_dataset.labels)
+    for name in ("train_dataset", "val_dataset"):
+        assert stored(getattr(blank, name)) == stored(getattr(whole, name))
+
+
+def test_more_blank_images_than_the_probe_has_are_refused():
+    with pytest.raises(ValueError, match="blank_probe_images=-1 is too small"):
+        DigitsDataModule(blank_probe_images=-1)
+    with pytest.raises(ValueError, match="blank_probe_images=501 exceeds the 500 images"):
+        DigitsDataModule(blank_probe_images=501).setup()

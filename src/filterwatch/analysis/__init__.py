@@ -5,6 +5,7 @@ from filterwatch.analysis.documents import write_comparison, write_report
 from filterwatch.analysis.folder_probe import ProbeImages, sample_probe
 from filterwatch.analysis.model_files import InputError
 from filterwatch.analysis.model_loading import LoadedModel, load_model
+from filterwatch.analysis.run_settings import JudgingSettings, choose_settings
 from filterwatch.analysis.training_images import (
     Memorization,
     TrainingImages,
@@ -16,11 +17,13 @@ __all__ = [
     "Analysis",
     "Comparison",
     "InputError",
+    "JudgingSettings",
     "LoadedModel",
     "Memorization",
     "ProbeImages",
     "TrainingImages",
     "analyze",
+    "choose_settings",
     "compare",
     "load_model",
     "measure_training_images",

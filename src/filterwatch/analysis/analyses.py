@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -38,6 +38,7 @@ class Analysis:
     predictions: Tensor | None = None  # the class that it gives each image, int64 [N]
     confidences: Tensor | None = None  # the softmax of that class, [N]
     memorization: Memorization | None = None  # of training images, where they were given
+    judged_by: str = "as given"  # where criteria and settings of the report come from, for people
 
     @property
     def labels_comparable(self) -> bool:
@@ -66,6 +67,9 @@ def analyze(
     criteria: AnomalyCriteria | None = None,
     layers: Sequence[str] | None = None,
     max_clusters: int = 14,
+    pca: Literal["filter", "layer"] = "filter",
+    votes: int = 0,
+    judged_by: str = "as given",
     seed: int = 0,
     batch_size: int = 256,
     on_progress: ProgressCallback | None = None,
@@ -78,6 +82,9 @@ def analyze(
         criteria: The thresholds. Default: `AnomalyCriteria()`.
         layers: Glob patterns over layer or module names. Default: see `detect_anomaly_filters`.
         max_clusters: Largest number of clusters tried.
+        pca: Whose principal components points are made of; see `detect_anomaly_filters`.
+        votes: How many random quarters of the probe vote; see `detect_anomaly_filters`.
+        judged_by: Where these come from, for people; see `choose_settings`.
         seed: Seed of everything random inside.
         batch_size: Images a forward pass.
         on_progress: See `detect_anomaly_filters`.
@@ -105,15 +112,19 @@ def analyze(
         layers=layers,
         criteria=criteria,
         max_clusters=max_clusters,
+        pca=pca,
+        votes=votes,
         seed=seed,
         forward=forward,
         on_progress=on_progress,
     )
     if len(outputs) < len(images):
-        return Analysis(model, images, report)
+        return Analysis(model, images, report, judged_by=judged_by)
     logits = torch.stack([outputs[position] for position in range(len(images))])
     confidences, predictions = logits.softmax(1).max(1)
-    return Analysis(model, images, report, logits.shape[1], predictions, confidences)
+    return Analysis(
+        model, images, report, logits.shape[1], predictions, confidences, judged_by=judged_by
+    )
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import json
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from filterwatch.analysis.documents import (
 from filterwatch.analysis.folder_probe import sample_probes
 from filterwatch.analysis.model_files import InputError
 from filterwatch.analysis.model_loading import load_model
+from filterwatch.analysis.run_settings import DETECTION, choose_settings
 from filterwatch.analysis.training_images import (
     Memorization,
     measure_training_images,
@@ -42,14 +43,15 @@ _COMMANDS = {
     "analyze": (
         ["file"],
         "Find the anomaly filters of a finished model and the images behind them; print a table, "
-        "write report.json and report.html, which needs no network. With --training-images also "
-        "what each layer knows of them by heart, and suspects.csv, those whose label is most in "
-        "question first.",
+        "and with --output write report.json and report.html, which needs no network. With "
+        "--training-images also what each layer knows of them by heart, and suspects.csv, those "
+        "whose label is most in question first.",
     ),
     "compare": (
         ["first", "second"],
         "Find which filters turned anomalous between two models on the same images, and which "
-        "images they isolate; print a table, write comparison.json and comparison.html.",
+        "images they isolate; print a table, and with --output write comparison.json and "
+        "comparison.html.",
     ),
 }
 _THRESHOLDS = {
@@ -59,33 +61,39 @@ _THRESHOLDS = {
     "activation_ratio": "theta: activation over the layer's mean, or off",
 }
 
+_NOT_GIVEN: Any = object()
+
 
 def run(args: Sequence[str]) -> None:
     """Run ``analyze`` or ``compare``; ``args`` are the subcommand's name and its arguments.
 
     Raises:
-        SystemExit: With status 2 on a wrong option, and on an input that cannot be used.
+        SystemExit: With status 2 on a wrong option, and on an input that cannot be used; with
+            status 1 if there are more anomaly filters than ``--fail-above``.
     """
     parser = build_parser(args[0])
     options = parser.parse_args(args[1:])
     try:
         # Before the long work: can its result be written?
-        _check_output(options.output)
+        if options.output is not None:
+            _check_output(options.output)
         analyses = _analyses(options)
+        first = analyses[0]
         if args[0] == "analyze":
-            [analysis] = analyses
             _publish(
-                options.output / "report",
-                analysis.report,
-                report_notes(analysis),
-                report_document(analysis),
-                lambda path: write_report(analysis, path, n_charts=options.charts),
-                analysis.memorization,
+                options,
+                "report",
+                first.report,
+                report_notes(first),
+                report_document(first),
+                lambda path: write_report(first, path, n_charts=options.charts),
+                first.memorization,
             )
         else:
             comparison = compare(*analyses)
             _publish(
-                options.output / "comparison",
+                options,
+                "comparison",
                 comparison_table(comparison),
                 comparison_notes(comparison),
                 comparison_document(comparison),
@@ -94,14 +102,12 @@ def run(args: Sequence[str]) -> None:
     except (TypeError, ValueError, OSError) as error:
         # Without the usage, which says nothing about a file or a folder.
         parser.exit(2, f"{parser.prog}: error: {error}\n")
+    limit = getattr(options, "fail_above", None)
+    if limit is not None and first.report.count > limit:
+        parser.exit(1, f"{parser.prog}: {first.report.count} anomaly filters, more than {limit}\n")
 
 
 def _check_output(directory: Path) -> None:
-    for package in ("jinja2", "plotly"):
-        if find_spec(package) is None:
-            raise InputError(
-                f"the HTML file needs the package {package}: pip install 'filterwatch[report]'"
-            )
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=directory):
@@ -111,12 +117,17 @@ def _check_output(directory: Path) -> None:
 
 
 def _analyses(options: argparse.Namespace) -> list[Analysis]:
-    criteria = AnomalyCriteria(**{name: getattr(options, name) for name in _THRESHOLDS})
     device = _device(options.device)
     models = [
         load_model(path, options.model, trust=options.trust, image_size=options.image_size)
         for path in options.files
     ]
+    asked = {
+        name: value
+        for name in (*_THRESHOLDS, *DETECTION)
+        if (value := getattr(options, name)) is not _NOT_GIVEN
+    }
+    settings = choose_settings([model.run_settings for model in models], asked, options.prefix)
     probes = sample_probes(
         models,
         options.images,
@@ -127,12 +138,12 @@ def _analyses(options: argparse.Namespace) -> list[Analysis]:
         std=options.std,
     )
     found = len(probes[0])
-    if found < options.max_clusters:
+    if found < settings.max_clusters:
         what = f"--images {options.images} holds {found} images, too few"
         if found == options.probe_size:
             what = f"--probe-size {found} is too small"
         raise InputError(
-            f"{what} for --max-clusters {options.max_clusters}: take more images, or lower "
+            f"{what} for --max-clusters {settings.max_clusters}: take more images, or lower "
             "--max-clusters"
         )
     folders = None
@@ -144,7 +155,8 @@ def _analyses(options: argparse.Namespace) -> list[Analysis]:
     analyses = []
     for model, images in zip(models, probes, strict=True):
         model.module.to(device)
-        with progress_bar(model.path.name) as on_progress:
+        nowhere = Console(file=StringIO()) if options.quiet else None
+        with progress_bar(model.path.name, nowhere) as on_progress:
             how: dict[str, Any] = {
                 "seed": options.seed,
                 "batch_size": options.batch_size,
@@ -153,9 +165,8 @@ def _analyses(options: argparse.Namespace) -> list[Analysis]:
             analysis = analyze(
                 model,
                 images,
-                criteria=criteria,
                 layers=options.layers,
-                max_clusters=options.max_clusters,
+                **settings.arguments(),
                 **how,
             )
             if folders is not None:
@@ -179,19 +190,22 @@ def _device(name: str | None) -> torch.device:
 
 
 def _publish(
-    target: Path,
+    options: argparse.Namespace,
+    name: str,
     table: object,
     notes: Iterable[str],
     document: dict[str, Any],
     write_html: Callable[[Path], None],
     memorization: Memorization | None = None,
 ) -> None:
-    """Print a result and write its two files, ``target`` with ``.json`` and with ``.html``.
+    """Print a result, and write what was asked for.
 
-    And ``suspects.csv`` beside them, where memorization was measured.
+    With ``--output`` ``name`` with ``.json`` and with ``.html``, and ``suspects.csv`` beside them
+    where memorization was measured.
     """
-    html, data = target.with_suffix(".html"), target.with_suffix(".json")
-    console = Console()
+    on_standard_output = options.json == "-"
+    # Standard output is the document's alone.
+    console = Console(stderr=on_standard_output, quiet=options.quiet)
 
     def print_line(line: str) -> None:
         # As it is: names from outside are no markup, and the terminal wraps them.
@@ -204,10 +218,21 @@ def _publish(
         console.print(memorization.report)
         for note in suspect_notes(memorization):
             print_line(note)
-        suspects = target.with_name("suspects.csv")
+    text = json.dumps(document, allow_nan=False)
+    if on_standard_output:
+        print(text)
+    elif options.json is not None:
+        Path(options.json).write_text(text, encoding="utf-8")
+    if options.output is None:
+        if options.json is None:
+            print_line("With --output DIR there is also a page to look at, and the numbers as JSON")
+        return
+    html, data = (options.output / f"{name}.{kind}" for kind in ("html", "json"))
+    if memorization is not None:
+        suspects = options.output / "suspects.csv"
         write_suspects(memorization, suspects)
         print_line(f"all training images, those whose label is most in question first: {suspects}")
-    data.write_text(json.dumps(document, allow_nan=False), encoding="utf-8")
+    data.write_text(text, encoding="utf-8")
     write_html(html)
     megabytes = html.stat().st_size / 1e6
     print_line(f"Look at {html} ({megabytes:.1f} MB, needs no network); the numbers are in {data}")
@@ -218,7 +243,7 @@ def build_parser(command: str) -> argparse.ArgumentParser:
     files, description = _COMMANDS[command]
     parser = argparse.ArgumentParser(
         prog=f"filterwatch {command}",
-        usage=f"%(prog)s {'FILE ' * len(files)}--images DIR --output DIR [--model SOURCE/NAME] "
+        usage=f"%(prog)s {'FILE ' * len(files)}--images DIR [--output DIR] [--model SOURCE/NAME] "
         "[OPTION ...]",
         description=description,
     )
@@ -226,14 +251,21 @@ def build_parser(command: str) -> argparse.ArgumentParser:
     parser.add_argument("files", type=Path, nargs=len(files), metavar="FILE", help=what)
 
     def option(name: str, meaning: str, metavar: str | None = None, **settings: Any) -> None:
-        if "default" in settings:
+        if settings.get("default", _NOT_GIVEN) is not _NOT_GIVEN:
             meaning += "; %(default)s by default"
         if metavar is not None:
             settings["metavar"] = metavar
         group.add_argument(name, help=meaning, **settings)
 
+    not_given = {"default": _NOT_GIVEN}  # None switches a criterion off
     group = parser.add_argument_group("the result")
-    option("--output", "folder to write it to", "DIR", type=Path, required=True)
+    meaning = "folder to write the page and the numbers to; without it nothing is written"
+    option("--output", meaning, "DIR", type=Path)
+    option("--json", "file to write the numbers to; - for standard output, alone there", "FILE")
+    option("--quiet", "print nothing but errors, and what --json - asks for", action="store_true")
+    if command == "analyze":
+        meaning = "end with status 1 if there are more anomaly filters, for scripts"
+        option("--fail-above", meaning, "N", type=_count)
     meaning = "filters with a scatter plot in the HTML file beyond the flagged ones"
     option("--charts", meaning, "N", type=int, default=40)
 
@@ -283,16 +315,38 @@ def build_parser(command: str) -> argparse.ArgumentParser:
             type=int,
         )
 
-    group = parser.add_argument_group("the detection")
+    group = parser.add_argument_group(
+        "the detection",
+        "Thresholds, --max-clusters, --pca and --votes are by default those of the run that a "
+        "checkpoint comes from, where a callback watched it; else as below.",
+    )
     option("--layers", "glob patterns over layer names; all by default", "PATTERN", nargs="+")
-    option("--max-clusters", "most clusters tried", "K", type=int, default=14)
     option("--seed", "seed of everything random", type=int, default=0)
     option("--batch-size", "images a pass", "N", type=int, default=256)
     for name, meaning in _THRESHOLDS.items():
-        default = getattr(AnomalyCriteria(), name)
+        usual = getattr(AnomalyCriteria(), name)
         flag = f"--{name.replace('_', '-')}"
-        option(flag, meaning, "NUMBER", type=_threshold, default=default)
+        option(flag, f"{meaning}; {usual}", "NUMBER", type=_threshold, **not_given)
+    option("--max-clusters", "most clusters tried; 14", "K", type=int, **not_given)
+    meaning = "principal components of each filter's maps, or of a layer's; filter"
+    group.add_argument("--pca", choices=("filter", "layer"), help=meaning, default=_NOT_GIVEN)
+    option(
+        "--votes",
+        "random quarters of the probe that vote on a filter; 0",
+        "N",
+        type=int,
+        **not_given,
+    )
+    meaning = "whose settings, where several callbacks watched the run"
+    option("--prefix", meaning)
     return parser
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{number} is below 0")
+    return number
 
 
 def _threshold(text: str) -> float | None:

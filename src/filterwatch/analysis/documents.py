@@ -17,6 +17,7 @@ from torch import Tensor
 from filterwatch._words import first_few
 from filterwatch.analysis.analyses import Analysis, Comparison, Filter
 from filterwatch.analysis.folder_probe import ProbeImages
+from filterwatch.analysis.run_settings import DETECTION
 from filterwatch.analysis.training_images import Memorization
 from filterwatch.datamodules import resize
 from filterwatch.visuals import PageImages, PageMemorization, PageModel, write_page
@@ -35,6 +36,7 @@ def report_document(analysis: Analysis) -> dict[str, Any]:
             "file": str(model.path),
             "kind": model.kind,
             "notes": model.notes,
+            "judged_by": analysis.judged_by,
             "n_outputs": analysis.n_outputs,
             "accuracy": analysis.accuracy,
         },
@@ -315,6 +317,13 @@ def _origin(sides: dict[str, Analysis]) -> Iterator[tuple[str, str]]:
         normalized[side] = f"mean {mean}, standard deviation {std} ({statistics.origin})"
         notes |= dict.fromkeys([*model.notes, *analysis.images.notes, *statistics.notes])
     first = next(iter(sides.values()))
+    judging = asdict(first.report.criteria) | {
+        name: first.report.settings[name] for name in DETECTION if name in first.report.settings
+    }
+    shown = ", ".join(
+        f"{name} = {'off' if value is None else value}" for name, value in judging.items()
+    )
+    yield "judged by", f"{shown} ({first.judged_by})"
     images, limit = first.images, first.report.small_cluster_limit  # both models' are the same
     classes = f"{len(images.class_names)} classes" if images.class_names else "no class folders"
     size = images.image_size

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeGuard
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from filterwatch._checks import check_channels, check_optional_integer
 from filterwatch.datamodules import Preprocessing
+from filterwatch.detection import AnomalyCriteria, check_detection
 
 # Where training scripts put the weights, beside the optimizer and the rest; tried in this order.
 _WEIGHT_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "weights")
@@ -32,6 +34,17 @@ class WatchedFit:
 
 
 @dataclass(frozen=True)
+class RunSettings:
+    """What an `AnomalyFilterCallback` judged a run by, as it left it in a checkpoint."""
+
+    criteria: AnomalyCriteria = field(default_factory=AnomalyCriteria)
+    max_clusters: int = 14
+    pca: Literal["filter", "layer"] = "filter"
+    votes: int = 0
+    prefix: str = ""  # tells callbacks apart
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """The weights in a file, and what a Lightning checkpoint says of their training."""
 
@@ -40,6 +53,7 @@ class Checkpoint:
     hyperparameters: dict[str, Any] = field(default_factory=dict)  # of the LightningModule
     preprocessing: Preprocessing | None = None  # of the images; our datamodules keep it
     watched: WatchedFit | None = None
+    settings: list[RunSettings] = field(default_factory=list)  # of each callback that watched
 
 
 def read_checkpoint(path: Path, *, trust: bool = False) -> Checkpoint | nn.Module:
@@ -106,6 +120,7 @@ def _checkpoint(path: Path, content: object) -> Checkpoint:
                 dict(content.get("hyper_parameters", {})),
                 _recorded_preprocessing(content),
                 _watched_fit(content),
+                list(_run_settings(content)),
             )
         found = f"a mapping with the keys {', '.join(map(repr, list(content)[:8]))}"
     raise InputError(
@@ -132,11 +147,33 @@ def _recorded_preprocessing(content: Mapping[Any, Any]) -> Preprocessing | None:
     return None
 
 
-def _watched_fit(content: Mapping[Any, Any]) -> WatchedFit | None:
+def _callback_states(content: Mapping[Any, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield prefix and state of each `AnomalyFilterCallback` in a Lightning checkpoint."""
     states = content.get("callbacks")
     for key, state in states.items() if isinstance(states, Mapping) else ():
-        if not (str(key).startswith("AnomalyFilterCallback{") and isinstance(state, Mapping)):
+        name, brace, arguments = str(key).partition("{")
+        if name == "AnomalyFilterCallback" and brace and isinstance(state, Mapping):
+            try:
+                prefix = ast.literal_eval(brace + arguments)["prefix"]
+            except (ValueError, SyntaxError, KeyError, TypeError):  # of another version
+                prefix = ""
+            yield str(prefix), state
+
+
+def _run_settings(content: Mapping[Any, Any]) -> Iterator[RunSettings]:
+    for prefix, state in _callback_states(content):
+        try:
+            settings = state["settings"]
+            criteria = AnomalyCriteria(**settings["criteria"])
+            found = {name: settings[name] for name in ("max_clusters", "pca", "votes")}
+            check_detection(None, criteria, **found, seed=0, batch_size=1, memory_budget=1)
+        except (KeyError, TypeError, ValueError):  # of another version
             continue
+        yield RunSettings(criteria, **found, prefix=prefix)
+
+
+def _watched_fit(content: Mapping[Any, Any]) -> WatchedFit | None:
+    for _, state in _callback_states(content):
         try:
             history = [
                 entry

@@ -20,6 +20,7 @@ from filterwatch.analysis.architectures import (
 from filterwatch.analysis.model_files import (
     Checkpoint,
     InputError,
+    RunSettings,
     WatchedFit,
     read_checkpoint,
 )
@@ -61,6 +62,7 @@ class LoadedModel:
     statistics: Statistics | None = None  # of the images in training, if known
     notes: list[str] = field(default_factory=list)  # what the reader of a result should know
     watched: WatchedFit | None = None  # how memorization went while it was trained, if known
+    run_settings: list[RunSettings] = field(default_factory=list)  # of the callbacks that watched
 
     def run(self, pixels: Tensor) -> Any:
         """Return what the model puts out for images [B, C, H, W], whatever its device and type.
@@ -173,6 +175,7 @@ def _described(
         statistics=_statistics(in_channels, checkpoint, architecture),
         notes=notes or [],
         watched=checkpoint.watched,
+        run_settings=checkpoint.settings,
     )
 
 

@@ -14,7 +14,8 @@ class EpochTable(Callback):
     Logs nothing. The lines are plain text, so they look the same in a terminal, in a pipe and in
     a log file; switch the progress bar off beside it (``enable_progress_bar=False``). The seconds
     are wall time and include validation and whatever other callbacks do at the epoch's end.
-    Whole numbers are printed as such until the column shows its first fraction.
+    Values have three digits, 0.987 or 60.5; whole numbers are printed as such until the column
+    shows its first fraction. Names are broken over two lines at an underscore.
 
     Args:
         metrics: Names of the columns, in order; a metric without a value prints as "-". By default
@@ -52,13 +53,16 @@ class EpochTable(Callback):
         if not trainer.is_global_zero:
             return
         if self._epoch is None:
-            self._print_row("epoch", self.metrics, "seconds")
+            above, below = zip(*map(_in_two_lines, self.metrics), strict=True)
+            if any(above):
+                self._print_row("", above, "")
+            self._print_row("epoch", below, "seconds")
             return
         cells = [self._format(name, values.get(name)) for name in self.metrics]
         self._print_row(str(self._epoch), cells, f"{time.perf_counter() - self._started:.1f}")
 
-    def _print_row(self, epoch: str, cells: list[str], seconds: str) -> None:
-        widths = [max(len(name), 8) for name in self.metrics]
+    def _print_row(self, epoch: str, cells: Sequence[str], seconds: str) -> None:
+        widths = [max(*map(len, _in_two_lines(name)), 8) for name in self.metrics]
         aligned = [f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True)]
         print("  ".join([f"{epoch:>5}", *aligned, f"{seconds:>7}"]), flush=True)
 
@@ -67,4 +71,18 @@ class EpochTable(Callback):
             return "-"
         if not value.is_integer():
             self._fractional.add(name)
-        return f"{value:.4f}" if name in self._fractional else f"{value:.0f}"
+        if name not in self._fractional:
+            return f"{value:.0f}"
+        n_whole = len(f"{abs(value):.0f}")
+        return f"{value:.{max(0, 3 if abs(value) < 1 else 3 - n_whole)}f}"
+
+
+def _in_two_lines(name: str) -> tuple[str, str]:
+    """Break a name at the underscore nearest to its middle; a short one stays in the second."""
+    if len(name) <= 8 or "_" not in name:
+        return "", name
+    at = min(
+        (at for at, letter in enumerate(name) if letter == "_"),
+        key=lambda at: abs(2 * at - len(name)),
+    )
+    return name[:at], name[at + 1 :]

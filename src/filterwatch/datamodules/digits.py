@@ -1,12 +1,15 @@
 """Handwritten digits that come with scikit-learn: the data set that needs no download."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
+from filterwatch._checks import check_integer
 from filterwatch.datamodules.image_datamodule import ImageDataModule, LabelledImages, Split
+from filterwatch.datamodules.image_dataset import ImageDataset
 from filterwatch.datamodules.seeded_choices import seeded_generator, stratified_split
 from filterwatch.datamodules.stored_images import MemoryImages
 
@@ -26,10 +29,13 @@ class DigitsDataModule(ImageDataModule):
         image_size: See :class:`ImageDataModule`; None keeps 8x8.
         val_size: None takes 150.
         probe_size: None takes 300.
+        blank_probe_images: The first so many images of the probe are replaced by white ones, as an
+            overexposed camera gives: defects for filters to isolate. Their labels stay.
         **options: The other arguments of :class:`ImageDataModule`.
 
     Raises:
-        TypeError, ValueError: As :class:`ImageDataModule`.
+        TypeError, ValueError: As :class:`ImageDataModule`; on setup, if more images are to be
+            blank than the probe has.
     """
 
     class_names = tuple("0123456789")
@@ -44,9 +50,12 @@ class DigitsDataModule(ImageDataModule):
         image_size: int | None = 32,
         val_size: int | None = 300,
         probe_size: int | None = 500,
+        blank_probe_images: int = 0,
         **options: Any,
     ) -> None:
         super().__init__(image_size=image_size, val_size=val_size, probe_size=probe_size, **options)
+        check_integer("blank_probe_images", blank_probe_images, 0)
+        self.blank_probe_images = blank_probe_images
 
     def load_split(self, split: Split) -> LabelledImages | None:
         """Load the images of ``split`` from scikit-learn."""
@@ -60,3 +69,20 @@ class DigitsDataModule(ImageDataModule):
         test, rest = stratified_split(labels, sizes, seeded_generator(0))
         chosen = test if split == "test" else rest
         return LabelledImages(MemoryImages(pixels[chosen, None]), labels[chosen])
+
+    def _divide(self) -> dict[str, ImageDataset]:
+        """Divide the images, and blank some of the probe."""
+        datasets = super()._divide()
+        if self.blank_probe_images > 0:
+            datasets["probe"] = self._with_blank(datasets["probe"])
+        return datasets
+
+    def _with_blank(self, probe: ImageDataset) -> ImageDataset:
+        n_blank = self.blank_probe_images
+        if n_blank > len(probe):
+            raise ValueError(
+                f"blank_probe_images={n_blank} exceeds the {len(probe)} images of the probe"
+            )
+        pixels = probe.source.read(probe.indices)
+        pixels[:n_blank] = 255
+        return replace(probe, source=MemoryImages(pixels), indices=torch.arange(len(probe)))
