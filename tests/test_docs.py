@@ -23,7 +23,6 @@ from filterwatch.analysis.command_line import build_parser
 from filterwatch.cli import COMMANDS, main
 from filterwatch.memorization import METRICS
 from reproduction.__main__ import EXPERIMENTS
-from reproduction.__main__ import main as reproduce
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -168,14 +167,13 @@ def parse_command(command: str, *arguments: str) -> None:
 
 
 def parse_module(name: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    if name == "reproduction":
+        assert arguments[0] == "--help" or arguments[0] in EXPERIMENTS
+    monkeypatch.setattr("sys.argv", [name, *arguments, "--help"])
+    is_package = name in ("benchmarks", "reproduction")
+    module = import_module(f"{name}.__main__" if is_package else name)
     with pytest.raises(SystemExit) as end:
-        if name == "reproduction":
-            assert arguments[0] == "--help" or arguments[0] in EXPERIMENTS
-            reproduce([*arguments, "--help"])
-        else:
-            module = import_module(f"{name}.__main__" if name == "benchmarks" else name)
-            monkeypatch.setattr("sys.argv", [name, *arguments, "--help"])
-            module.main()
+        module.main()
     assert end.value.code == 0
 
 

@@ -58,9 +58,8 @@ def measure_memorization(
 
     Examples:
         >>> import torch
-        >>> model = torch.nn.Sequential(
-        ...     torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 2)
-        ... )
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
         >>> generator = torch.Generator().manual_seed(0)
         >>> images, labels = torch.rand(80, 1, 8, 8, generator=generator), torch.arange(80) % 2
         >>> report = measure_memorization(

@@ -205,9 +205,8 @@ def score_samples(
 
     Examples:
         >>> import torch
-        >>> model = torch.nn.Sequential(
-        ...     torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 2)
-        ... )
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
         >>> images, labels = torch.rand(80, 1, 8, 8), torch.arange(80) % 2
         >>> scores = score_samples(model, (images[:40], labels[:40]), (images[40:], labels[40:]))
         >>> len(scores), scores[0].evidence <= scores[-1].evidence
