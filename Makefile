@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test slow lint format bench clean help
+.PHONY: demo test slow lint format bench docs clean help
 .DEFAULT_GOAL := help
 
 help:
@@ -13,6 +13,7 @@ help:
 	@echo "make slow    the checks that take minutes"
 	@echo "make lint    ruff, mypy --strict, and which package may import which"
 	@echo "make bench   the benchmarks, each as a ratio within one run"
+	@echo "make docs    the documentation as a site, in site/"
 
 # The stamp is younger than pyproject.toml exactly when the environment matches it.
 $(READY): pyproject.toml
@@ -44,5 +45,10 @@ format: $(READY)
 bench: $(READY)
 	$(BIN)/python -m benchmarks
 
+# Nothing is fetched while building, and any warning is an error.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "Look at the pages:  site/index.html"
+
 clean:
-	rm -rf $(VENV) logs .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) logs site .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .hypothesis

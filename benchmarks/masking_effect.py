@@ -161,7 +161,7 @@ def run_cell(arm: str, seed: int, arguments: argparse.Namespace) -> dict[str, An
 
 
 def markdown(cells: Sequence[dict[str, Any]]) -> str:
-    """Return the table for the README: means over seeds, with their standard deviations."""
+    """Return the table for the docs: means over seeds, with their standard deviations."""
     by_arm = {arm: {c["seed"]: c for c in cells if c["arm"] == arm} for arm in ARMS}
     lines = [
         "| arm | seeds | filters masked | test accuracy, last epoch | against none "

@@ -1,6 +1,6 @@
-"""Writes the benchmarks' tables into the README, from their results alone.
+"""Writes the benchmarks' tables into their page of the docs, from their results alone.
 
-python -m benchmarks.render [--results docs/results] [--readme README.md]
+python -m benchmarks.render [--results docs/results] [--page docs/benchmarks.md]
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from benchmarks import masking_effect
 
 
 def main() -> None:
-    """Replace what stands between the README's markers."""
+    """Replace what stands between the page's markers."""
     parser = argparse.ArgumentParser(prog="benchmarks.render", description=__doc__)
     parser.add_argument("--results", type=Path, default=Path("docs/results"))
-    parser.add_argument("--readme", type=Path, default=Path("README.md"))
+    parser.add_argument("--page", type=Path, default=Path("docs/benchmarks.md"))
     arguments = parser.parse_args()
     groups = json.loads((arguments.results / "benchmarks.json").read_text(encoding="utf-8"))
-    text = arguments.readme.read_text(encoding="utf-8")
+    text = arguments.page.read_text(encoding="utf-8")
     stable = groups.pop("stability", None)
     text = between(text, "benchmarks", "\n\n".join(map(goals_table, groups.values())))
     if stable is not None:
@@ -29,7 +29,7 @@ def main() -> None:
     masking = arguments.results / "masking_effect.json"
     if masking.exists():
         text = between(text, "masking", masking_table(json.loads(masking.read_text("utf-8"))))
-    arguments.readme.write_text(text, encoding="utf-8")
+    arguments.page.write_text(text, encoding="utf-8")
 
 
 def between(text: str, name: str, body: str) -> str:

@@ -1,4 +1,4 @@
-"""Make the README's pictures: train the quickstart, and photograph it in TensorBoard.
+"""Make the pictures of README and docs: train the quickstart, and photograph it in TensorBoard.
 
     python docs/make_screenshots.py [--logs DIRECTORY]
 

@@ -7,15 +7,23 @@ from collections.abc import Iterable, Sequence
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table; the first column is aligned left, the others right.
+    """Return a Markdown table; columns of numbers are aligned right, the others left.
 
     >>> print(table(["a", "b"], [["x", "1"]]))
     | a | b |
     | --- | ---: |
     | x | 1 |
     """
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    rows = list(rows)
+    columns = zip(*rows, strict=True) if rows else ((),) * len(head)
+    lines = [head, ["---:" if _are_numbers(column) else "---" for column in columns], *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _are_numbers(column: Sequence[str]) -> bool:
+    """Return whether every cell begins like a number, or is empty, and one is no dash."""
+    begins = [cell[:1] for cell in column if cell not in ("", "–")]
+    return bool(begins) and all(begin.isdigit() or begin in "+-−" for begin in begins)
 
 
 def number(value: float | None, digits: int = 2) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from reproduction.cells import COMMAND
@@ -16,25 +15,14 @@ from reproduction.result_figures import draw_figures
 from reproduction.result_files import read_results
 
 _ORDER = ("fig4", "table2", "table3", "table4", "table5", "table6", "evidence", "memorization")
-_BEGIN, _END = f"<!-- results: made by `{COMMAND} render` -->", "<!-- end of results -->"
 
 
 def render(options: Options) -> None:
-    """Write the results page and its figures beside the results' folder.
-
-    A ``README.md`` in the working directory gets the summary between its two marker comments,
-    where it has them.
-    """
+    """Write the results page and its figures beside the results' folder."""
     results = read_results(options.results)
     page = options.results.parent / "results.md"
     figures = draw_figures(results, options.results.parent / "figures")
     page.write_text(results_page(results, figures), encoding="utf-8")
-    readme = Path("README.md")
-    if readme.exists():
-        text = readme.read_text(encoding="utf-8")
-        replaced = with_summary(text, summary(results))
-        if replaced != text:
-            readme.write_text(replaced, encoding="utf-8")
 
 
 def results_page(results: Results, figures: dict[str, str]) -> str:
@@ -49,7 +37,7 @@ def results_page(results: Results, figures: dict[str, str]) -> str:
         f"Made by `{COMMAND} render` from `docs/results/*.json`; do not edit. "
         "Every table names its command. ± is the standard deviation over seeds.",
         "## Against the paper",
-        claims_table(results),
+        *_summary(results),
     ]
     for name in _ORDER:
         if name not in results:
@@ -80,13 +68,13 @@ def claims_table(results: Results) -> str:
     return table(["Claim", "Checked on", "Runs in which it holds", "Outcome"], rows)
 
 
-def summary(results: Results) -> str:
-    """Return the README's summary: the claims, and the choice of a default."""
+def _summary(results: Results) -> list[str]:
+    """Return the claims, what the count follows, and the choice of a default."""
     parts = [claims_table(results)]
     for model, found in results.get("evidence", {}).get("models", {}).items():
         parts += _follow_summary(model, found.get("follow", []))
         parts += _selection_summary(model, found.get("selection"))
-    return "\n\n".join(parts)
+    return parts
 
 
 def _follow_summary(model: str, runs: list[dict[str, Any]]) -> list[str]:
@@ -119,15 +107,6 @@ def _selection_summary(model: str, found: dict[str, Any] | None) -> list[str]:
         f"{chosen['measure']}; overfit against well-trained {ratios} times (one number a seed, on "
         f"fresh images); both conditions hold in {passing}."
     ]
-
-
-def with_summary(readme: str, text: str) -> str:
-    """Return a README with the summary between its markers; unchanged where it has none."""
-    before, begin, rest = readme.partition(_BEGIN)
-    _, end, after = rest.partition(_END)
-    if not (begin and end):
-        return readme
-    return f"{before}{begin}\n\n{text}\n\n{end}{after}"
 
 
 def _heading(name: str, result: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Watch a CNN's filters while it trains: which overfit, and because of which samples."""
+"""See what a CNN learns by heart while it trains, in which layers, and on which training images."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

@@ -79,7 +79,8 @@ class _ShowVersion(argparse.Action):
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="filterwatch",
-        description="Watch a CNN's filters while it trains.",
+        description="See what a CNN learns by heart while it trains, in which layers, and on which "
+        "training images.",
         epilog="filterwatch COMMAND --help describes a command's own arguments.",
         formatter_class=partial(argparse.HelpFormatter, max_help_position=30),  # names in one line
     )

@@ -30,7 +30,7 @@ def image_folder(tmp_path_factory):
 @pytest.fixture
 def reproduce(image_folder, tmp_path, monkeypatch):
     """Run ``python -m reproduction NAME`` on the folder; return the result it wrote, if any."""
-    monkeypatch.chdir(tmp_path)  # the README there is the one that gets a summary
+    monkeypatch.chdir(tmp_path)
 
     def run(name, *arguments, data=image_folder, runs=tmp_path / "runs"):
         where = ["--data", str(data), "--runs", str(runs), "--results", str(tmp_path / "results")]

@@ -7,7 +7,7 @@ from reproduction.__main__ import recorded_command
 from reproduction.claims import check_claims
 from reproduction.markdown import each, mean_spread, number, table, whole
 from reproduction.result_files import ResultFile, read_results, spread
-from reproduction.results_page import _missing, results_page, with_summary
+from reproduction.results_page import _missing, results_page
 from reproduction.run_folder import write_json
 
 
@@ -93,15 +93,12 @@ def test_reduced_data_is_said_in_the_title(table2):
     assert "in models (reduced data: 8,000 training images)" in page
 
 
-def test_the_readmes_summary_is_replaced_between_its_markers():
-    begin = "<!-- results: made by `python -m reproduction render` -->"
-    readme = f"before\n{begin}\nold\n<!-- end of results -->\nafter\n"
-    replaced = with_summary(readme, "new")
-    assert "old" not in replaced
-    assert replaced.startswith("before\n")
-    assert replaced.endswith("\nafter\n")
-    assert with_summary(replaced, "new") == replaced
-    assert with_summary("no markers", "new") == "no markers"
+def test_columns_of_words_are_aligned_left():
+    rows = [["x", "a", "1.5 ± 0.2", "–", "-1"], ["y", "b", "", "", "+2"]]
+    assert table(["a", "b", "c", "d", "e"], rows).splitlines()[1] == (
+        "| --- | --- | ---: | --- | ---: |"
+    )
+    assert table(["a", "b"], []).splitlines()[1] == "| --- | --- |"
 
 
 def test_numbers_in_tables():

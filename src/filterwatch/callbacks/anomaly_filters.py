@@ -65,7 +65,7 @@ from filterwatch.visuals import (
 
 
 class AnomalyFilterCallback(Callback):
-    """Counts a CNN's anomaly filters at the end of each epoch and logs the count like a loss.
+    """Measures memorization and counts anomaly filters at the end of each epoch, and logs both.
 
     Logged, the same on every process:
 
@@ -83,9 +83,9 @@ class AnomalyFilterCallback(Callback):
     evaluation mode and leaves no trace: training goes on bit by bit as it would without the
     callback. A failure while watching warns, and the last values are logged again.
 
-    Example::
+    For example:
 
-        trainer = Trainer(callbacks=[AnomalyFilterCallback(), EarlyStopping("anomaly_filters")])
+        trainer = Trainer(callbacks=[AnomalyFilterCallback(), EarlyStopping("val_loss")])
 
     For a module whose ``forward`` does not take the images of a batch, override `probe_step`.
 

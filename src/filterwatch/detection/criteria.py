@@ -23,6 +23,9 @@ _COINCIDING = 1e-6
 class AnomalyCriteria:
     """Thresholds of the three criteria; a filter is an anomaly filter when all three hold.
 
+    ``None`` for any of the last three switches that criterion off, so that it always holds; 0 is a
+    legal ratio.
+
     Args:
         small_cluster_size: The paper's lambda. A cluster with at most this many points is small.
             An ``int`` is a number of samples, a ``float`` in (0, 1) a fraction of the probe,
@@ -33,9 +36,6 @@ class AnomalyCriteria:
             exceeds this times the mean index of its layer.
         activation_ratio: The paper's theta. Criterion 3 (active): the filter's mean absolute
             activation is at least this times the mean of its layer.
-
-        ``None`` for any of the last three switches that criterion off, so that it always holds;
-        0 is a legal ratio.
 
     Raises:
         TypeError: If a threshold is not a number.

@@ -51,12 +51,13 @@ def detect_anomaly_filters(
     The probe goes through the model in evaluation mode; each filter's feature maps are reduced to
     points in the plane, the points clustered, and the clusterings judged by three criteria.
 
-    >>> import torch
-    >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU())
-    >>> images = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-    >>> report = detect_anomaly_filters(model, images)
-    >>> list(report.layers)
-    ['0', '1']
+    Examples:
+        >>> import torch
+        >>> model = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU())
+        >>> images = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+        >>> report = detect_anomaly_filters(model, images)
+        >>> list(report.layers)
+        ['0', '1']
 
     Args:
         model: Any network with 2-D convolutions. It comes back exactly as it went in: parameters,

@@ -63,17 +63,17 @@ def measure_memorization(
     error, by construction. It is below 0 where training labels are wrong more often than held-out
     ones, and the layer says so.
 
-    >>> import torch
-    >>> model = torch.nn.Sequential(
-    ...     torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 2)
-    ... )
-    >>> generator = torch.Generator().manual_seed(0)
-    >>> images, labels = torch.rand(80, 1, 8, 8, generator=generator), torch.arange(80) % 2
-    >>> report = measure_memorization(
-    ...     model, (images[:40], labels[:40]), (images[40:], labels[40:])
-    ... )
-    >>> list(report.layers)
-    ['1', 'hidden layers', 'output']
+    Examples:
+        >>> import torch
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> images, labels = torch.rand(80, 1, 8, 8, generator=generator), torch.arange(80) % 2
+        >>> report = measure_memorization(
+        ...     model, (images[:40], labels[:40]), (images[40:], labels[40:])
+        ... )
+        >>> list(report.layers)
+        ['1', 'hidden layers', 'output']
 
     Args:
         model: Any network with 2-D convolutions. It comes back exactly as it went in.

@@ -179,14 +179,14 @@ def score_samples(
     The measurement is that of `measure_memorization`. Only what the witness and the network say is
     kept of a sample, some forty bytes, so that the training set may be as large as it likes.
 
-    >>> import torch
-    >>> model = torch.nn.Sequential(
-    ...     torch.nn.Conv2d(1, 4, 3), torch.nn.ReLU(), torch.nn.Flatten(), torch.nn.Linear(144, 2)
-    ... )
-    >>> images, labels = torch.rand(80, 1, 8, 8), torch.arange(80) % 2
-    >>> scores = score_samples(model, (images[:40], labels[:40]), (images[40:], labels[40:]))
-    >>> len(scores), scores[0].evidence <= scores[-1].evidence
-    (40, True)
+    Examples:
+        >>> import torch
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+        >>> images, labels = torch.rand(80, 1, 8, 8), torch.arange(80) % 2
+        >>> scores = score_samples(model, (images[:40], labels[:40]), (images[40:], labels[40:]))
+        >>> len(scores), scores[0].evidence <= scores[-1].evidence
+        (40, True)
 
     Args:
         model: Any network with 2-D convolutions. It comes back exactly as it went in.
