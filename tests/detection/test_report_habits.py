@@ -121,14 +121,6 @@ def test_a_page_with_memorization_on_top(tmp_path: Path) -> None:
         report.to_html(path, held_out, memorization=measured, training=(pictures, labels))
 
 
-def test_without_the_extra_the_error_says_what_to_do(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr("filterwatch.visuals.report_page.find_spec", lambda package: None)
-    with pytest.raises(ImportError, match=r"package jinja2: pip install 'filterwatch\[report\]'"):
-        probed().to_html(tmp_path / "page.html", images())
-
-
 def test_a_table_of_all_filters() -> None:
     pandas = pytest.importorskip("pandas")
     report = probed()

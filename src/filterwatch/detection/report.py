@@ -293,7 +293,6 @@ class AnomalyReport(Report):
             training: Its training samples, as `measure_memorization` takes them.
 
         Raises:
-            ImportError: If the extra ``filterwatch[report]`` is not installed.
             ValueError: If the report was read from a file without points, or there are not as many
                 images as samples in the reports.
         """

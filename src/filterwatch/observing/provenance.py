@@ -61,6 +61,7 @@ class Provenance:
         self._downstream: set[int] = set()
         self._written: dict[int, _Written] = {}
         self._sharing: dict[int, list[Tensor]] = {}
+        self._kept: dict[int, torch.UntypedStorage] = {}
         self._filters: list[tuple[str, int]] = []
         self._first_filter: dict[str, int] = {}
 
@@ -183,12 +184,20 @@ class Provenance:
         self._shadows[id(tensor)] = (tensor, tags)
         if downstream:
             self._downstream.add(id(tensor))
-        self._sharing.setdefault(_memory(tensor), []).append(tensor)
+        memory = _memory(tensor)
+        self._keep(memory, tensor)
+        self._sharing.setdefault(memory, []).append(tensor)
+
+    def _keep(self, memory: int, tensor: Tensor) -> None:
+        """Keep a memory of known tags: ``set_`` would free it, and another take its key."""
+        if memory != 0:
+            self._kept.setdefault(memory, tensor.untyped_storage())
 
     def _write(self, tensor: Tensor, tags: Tensor, *, downstream: bool) -> None:
         """Change the tags of a tensor, and of all that share its memory."""
         memory = _memory(tensor)
-        sharing = self._sharing.get(memory, [])
+        self._keep(memory, tensor)
+        sharing = [other for other in self._sharing.get(memory, []) if _memory(other) == memory]
         alone = all(other is tensor for other in sharing)
         if memory == 0 or (alone and memory not in self._written and _is_whole(tensor)):
             self._remember(tensor, tags, downstream=downstream)

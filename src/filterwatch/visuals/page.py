@@ -50,7 +50,7 @@ def write_page(
     n_charts: int = 40,
     memorization: PageMemorization | None = None,
 ) -> None:
-    """Write a page; it needs the packages of the extra ``report``.
+    """Write a page.
 
     Args:
         path: The file to write.

@@ -80,7 +80,7 @@ def _as_anomaly(report: AnomalyReport, name: str, channel: int) -> AnomalyFilter
         n_clusters=int(layer.n_clusters[channel]),
         cluster_sizes=sizes[sizes > 0].tolist(),
         activation=float(layer.activation[channel]),
-        outliers=[] if labels is None else small[labels].nonzero().flatten().tolist(),
+        outliers=[] if labels is None else small[labels.long()].nonzero().flatten().tolist(),
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -48,15 +47,9 @@ def write_report_page(
         history: What is known of earlier epochs.
 
     Raises:
-        ImportError: If the extra ``filterwatch[report]`` is not installed.
         ValueError: If the report was read from a file without points, or there are not as many
             images as samples in the reports.
     """
-    for package in ("jinja2", "plotly"):
-        if find_spec(package) is None:
-            raise ImportError(
-                f"a page needs the package {package}: pip install 'filterwatch[report]'"
-            )
     shown = _page_images(images, class_names, labels)
     if len(shown.files) != report.n_samples:
         raise ValueError(

@@ -193,7 +193,6 @@ class FilterWatch(Shown):
             class_names: Names of the classes.
 
         Raises:
-            ImportError: If the extra ``filterwatch[report]`` is not installed.
             ValueError: If there was no step yet.
         """
         if self.report is None:
