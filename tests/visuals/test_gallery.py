@@ -179,7 +179,7 @@ def test_losses_and_accuracies_survive_a_resume(tmp_path: Path) -> None:
             default_root_dir=tmp_path,
             enable_checkpointing=True,
         )
-        fitted.fit(Accurate(), loader(seed=1), loader(), weights_only=False, **options)
+        fitted.fit(Accurate(), loader(seed=1), loader(), **options)
 
     whole, first, resumed = (watch(pictures=Pictures(50, n_filters=0)) for _ in range(3))
     run(first, 2, "first")
