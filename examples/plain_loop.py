@@ -49,9 +49,8 @@ def main(epochs: int = 12) -> FilterWatch:
 
     print(watch)
     for sample in watch.memorization.memorized(10):
-        print(
-            f"labeled {sample.label}, rather {sample.witness_label}; it is a {truth[sample.index]}"
-        )
+        it_is = truth[watch.training_probe_indices[sample.index]]
+        print(f"labeled {sample.label}, rather {sample.witness_label}; it is a {it_is}")
     watch.to_html("plain_loop.html")
     return watch
 

@@ -162,6 +162,19 @@ def test_the_newest_reports_and_the_history_are_kept() -> None:
     assert watch.report.count == entries[-1]["count"]
 
 
+def test_it_says_which_samples_it_took() -> None:
+    watch = watching(probe_size=40, training=DataLoader(TRAINING, shuffle=True))
+    assert watch.probe_indices is not None
+    assert watch.training_probe_indices is not None
+    assert len(watch.probe_indices) == len(watch.training_probe_indices) == 40
+    watch.step(network())
+    assert watch.memorization is not None
+    labels = TRAINING.tensors[1][watch.training_probe_indices]
+    assert torch.equal(watch.memorization.labels, labels)
+    stream = watching(images=[(IMAGES, LABELS)], training=None)
+    assert stream.probe_indices is stream.training_probe_indices is None
+
+
 def test_another_network_is_looked_at_anew() -> None:
     watch = watching()
     watch.step(network())

@@ -68,8 +68,8 @@ class FilterWatch(Shown):
         labels: Class of each, int64 [N], where ``images`` is a tensor or an array.
         training: Training images with labels, in any of these forms, as evaluation sees them,
             without augmentation. Default: memorization is not measured.
-        probe_size: How many samples to take of ``images``, and of ``training``; chosen at random,
-            classes in proportion where the labels are known. What has fewer is taken whole.
+        probe_size: How many samples to take of ``images``, chosen at random, classes in proportion
+            where the labels are known; of ``training`` as many of each class, where it has them.
         layers: See `detect_anomaly_filters`, and so for all that follow.
         criteria: The thresholds.
         max_clusters: Largest number of clusters tried.
@@ -84,6 +84,9 @@ class FilterWatch(Shown):
         history: For each step the entry that it returned.
         report: The newest `AnomalyReport`, ``None`` before the first.
         memorization: The newest `MemorizationReport`, likewise.
+        probe_indices: Where the samples that reports number from 0 stand in ``images``; ``None``
+            for a stream of batches.
+        training_probe_indices: Likewise in ``training``.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -130,12 +133,15 @@ class FilterWatch(Shown):
         self._measurement: RepeatedMeasurement | None = None
         given: Any = images if labels is None else (images, labels)
         take = partial(take_samples, size=probe_size, batch_size=batch_size, seed=seed)
-        self._batches = take(given, name="images")
+        self._batches, self.probe_indices = take(given, name="images")
         check_probe_size(sum(map(count_samples, self._batches)), max_clusters, self._criteria)
         self._training: list[Any] | None = None
+        self.training_probe_indices: list[int] | None = None
         if training is not None:
             held_out = checked_labels(_labels_of(self._batches, "images"))
-            self._training = take(training, name="training", like=held_out)
+            self._training, self.training_probe_indices = take(
+                training, name="training", like=held_out
+            )
             _labels_of(self._training, "training")
 
     def step(self, model: nn.Module, *, epoch: int | None = None) -> dict[str, Any]:

@@ -44,8 +44,8 @@ def take_samples(
     seed: int,
     name: str,
     like: torch.Tensor | None = None,
-) -> list[Any]:
-    """Take samples, without a trace in the global random state, and return them in batches.
+) -> tuple[list[Any], list[int] | None]:
+    """Take samples, without a trace in the global random state.
 
     Args:
         samples: Images, (images, labels), a data set, or batches; see `as_batches`.
@@ -54,6 +54,9 @@ def take_samples(
         seed: Seed of the choice.
         name: What they are called in messages.
         like: Labels of other samples [N], whose classes are wanted in the same numbers.
+
+    Returns:
+        The samples in batches, and their indices in the source, ascending; ``None`` for a stream.
 
     Raises:
         TypeError: If they are no samples.
@@ -68,6 +71,7 @@ def take_samples(
         samples = DataLoader(samples)
     with preserved_random_state(seed):
         collate: Any = join_samples
+        chosen: list[int] | None = None
         if has_indexed_samples(samples):
             dataset: Any = samples.dataset
             pool, labels, collate = (
@@ -87,7 +91,8 @@ def take_samples(
         if not len(taken):
             raise ValueError(f"{name} holds no samples")
         generator = torch.Generator()
-        return list(DataLoader(taken, batch_size, collate_fn=collate, generator=generator))
+        loader = DataLoader(taken, batch_size, collate_fn=collate, generator=generator)
+        return list(loader), chosen
 
 
 def has_indexed_samples(loader: object) -> TypeGuard[DataLoader[Any]]:
