@@ -53,7 +53,7 @@ def test_a_notebook_shows_the_table() -> None:
     page = by_hand()._repr_html_()
     assert page.startswith("<pre ")
     assert "4 anomaly filters" in page
-    assert "quiet" in page
+    assert "add" in page
 
 
 def test_nothing_is_displayed_beside_what_is_returned(capsys: pytest.CaptureFixture[str]) -> None:
