@@ -218,7 +218,7 @@ def points_and_labels(layer: LayerReport) -> tuple[Tensor, Tensor]:
     """
     if layer.points is None or layer.labels is None:
         raise ValueError("a report without points and labels says nothing of samples")
-    return layer.points, layer.labels
+    return layer.points, layer.labels.long()
 
 
 def _counts(isolated: Tensor) -> Counter[int]:
