@@ -12,14 +12,6 @@ from lightning.pytorch.loggers import MLFlowLogger
 from torch import Tensor
 from torchmetrics import Metric
 
-# Weight averaging is newer than the oldest Lightning that is supported.
-WEIGHT_AVERAGING: tuple[type[Callback], ...] = tuple(
-    getattr(callbacks, name)
-    for name in ("WeightAveraging", "StochasticWeightAveraging")
-    if hasattr(callbacks, name)
-)
-
-
 T = TypeVar("T")
 
 
@@ -27,7 +19,8 @@ def either(*classes: type[T]) -> tuple[type[T], ...]:
     """Return classes of ``lightning.pytorch`` and those of their names in ``pytorch_lightning``.
 
     That older package is the same code under another name, so `isinstance` has to ask for both. It
-    is looked at where the user has imported it, and never imported here.
+    is looked at where the user has imported it, and never imported here. Before 2.6 its Trainer
+    refuses callbacks of the other package ("Expected a parent").
     """
     found = list(classes)
     for each in classes:
@@ -35,6 +28,15 @@ def either(*classes: type[T]) -> tuple[type[T], ...]:
         if hasattr(module, each.__name__):
             found.append(getattr(module, each.__name__))
     return tuple(found)
+
+
+def weight_averaging() -> tuple[type[Callback], ...]:
+    """Return the callbacks that average weights; the oldest Lightning has one of the two only."""
+    packages = (callbacks, sys.modules.get("pytorch_lightning.callbacks"))
+    names = ("WeightAveraging", "StochasticWeightAveraging")
+    return tuple(
+        getattr(package, name) for package in packages for name in names if hasattr(package, name)
+    )
 
 
 def is_older_trainer(trainer: object) -> bool:

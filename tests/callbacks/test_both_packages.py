@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import rich
 import torch
 from lightning.pytorch import seed_everything
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -210,6 +211,7 @@ def test_long_probes_are_a_line_of_the_progress_bar(
     for name, value in {"COLUMNS": "120", "LINES": "40", "TERM": "xterm"}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(sys, "stdout", shown)
+    monkeypatch.setattr(rich, "_console", None)  # what the bar's options are written into
     options = {"console_kwargs": {"file": shown, "force_terminal": True, "width": 120}}
     bar = getattr(package.callbacks, kind)(**(options if kind == "RichProgressBar" else {}))
     fit(package, watch(), bar, enable_progress_bar=True, max_epochs=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -288,6 +289,7 @@ def crowded_gallery(size: int) -> Gallery:
     return drawn
 
 
+@pytest.mark.skipif(sys.gettrace() is not None, reason="coverage takes time of its own")
 @pytest.mark.parametrize("size", [32, 224])
 def test_drawing_stays_within_its_budget_of_time(size: int, tmp_path: Path) -> None:
     """At most 1.5 s a time, on one core, whatever else that core has to do."""

@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from filterwatch._checks import check_flag, check_integer, check_number
-from filterwatch._compat import WEIGHT_AVERAGING, callbacks_of, either
+from filterwatch._compat import callbacks_of, either, weight_averaging
 from filterwatch.actions.action import Action, RunningFit
 from filterwatch.actions.candidates import (
     FlaggedFilter,
@@ -126,7 +126,7 @@ class MaskFilters(Action):
                 "action"
             )
         for callback in callbacks_of(trainer):
-            if isinstance(callback, either(*WEIGHT_AVERAGING)):
+            if isinstance(callback, weight_averaging()):
                 raise ValueError(
                     f"MaskFilters cannot work with {type(callback).__name__}: the averaged weights "
                     "would keep what a filter was before it was masked. Leave out one of the two"
