@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, NamedTuple
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from filterwatch.actions import Action
 from filterwatch.callbacks.probe import Probe
@@ -18,7 +19,7 @@ from filterwatch.callbacks.record import Record
 from filterwatch.detection import AnomalyReport
 from filterwatch.memorization import MemorizationReport
 
-_SHOWN_SAMPLES = 8
+_SHOWN_SAMPLES = 10
 _SHOWN_MEMORIZED = 5
 
 
@@ -51,18 +52,14 @@ def print_summary(
             console.print(summary, markup=False)
 
 
-def memorization_table(record: Record, report: MemorizationReport, training: Probe | None) -> Table:
+def memorization_table(record: Record, report: MemorizationReport, training: Probe | None) -> Group:
     """Return what has been memorized: at first, halfway, and at last, layer by layer."""
     measured = [entry for entry in record.history if "memorization" in entry]
     shown = {
         entry["epoch"]: entry
         for entry in (measured[0], measured[(len(measured) - 1) // 2], measured[-1])
     }
-    table = Table(
-        title="Memorization over the fit, in nats",
-        caption=escape("\n".join(_memorization_notes(report, training))),
-        caption_justify="left",
-    )
+    table = Table(title="Memorization over the fit, in nats")
     table.add_column("layer", overflow="fold")
     for epoch in shown:
         table.add_column(f"epoch {epoch}", justify="right")
@@ -70,7 +67,7 @@ def memorization_table(record: Record, report: MemorizationReport, training: Pro
         layer for entry in shown.values() for layer in entry["memorization"]
     ):
         table.add_row(escape(layer), *(_memorized(entry, layer) for entry in shown.values()))
-    return table
+    return Group(table, *map(Text, _memorization_notes(report, training)), "")
 
 
 def _memorized(entry: Mapping[str, Any], layer: str) -> str:
@@ -107,7 +104,7 @@ def summary_table(
     report: AnomalyReport,
     samples: Probe | None,
     time: FitTime,
-) -> Table:
+) -> Group:
     """Return what a fit's probes found, one at least: first, fewest and last, layer by layer."""
     history = record.history
     first, last = history[0], history[-1]
@@ -115,8 +112,6 @@ def summary_table(
     columns = {"first": first, "fewest": fewest, "last": last}
     table = Table(
         title="Anomaly filters over the fit",
-        caption=escape("\n".join(_notes(record, report, samples, time))),
-        caption_justify="left",
         show_footer=True,
     )
     table.add_column("layer", footer="all layers", overflow="fold")
@@ -135,7 +130,7 @@ def summary_table(
             silent += 1
     if silent:
         table.add_row(f"{silent} other layers", *["0"] * len(columns))
-    return table
+    return Group(table, *map(Text, _notes(record, report, samples, time)))
 
 
 def _notes(
