@@ -87,7 +87,7 @@ def save_pages(logs: Path) -> None:
     ):
         # Every value as it is: neither smoothed nor cut off.
         driver.get(f"{address}#custom_scalars&_smoothingWeight=0")
-        wait_for(driver, "tf-custom-scalar-multi-line-chart-card", 5)
+        wait_for(driver, "tf-custom-scalar-multi-line-chart-card", 4)
         toggle(driver, "Ignore outliers in chart scaling")
         photograph(driver, "tensorboard_custom_scalars")
 

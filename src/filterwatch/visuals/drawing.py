@@ -30,6 +30,7 @@ FAINT = "#6b7280"
 GRID = "#e5e7eb"
 # Opaque, so that a figure looks the same on a light page and on a dark one.
 PAPER = "#ffffff"
+_EDGE = 200  # gray of the edge round an image
 DPI = 100
 MARGIN = 0.2  # inches
 
@@ -144,12 +145,20 @@ class Tiles(Artist):
             bottom = height - (grid.top + row * grid.pitch[1] + grid.side) * DPI
             scaled = _scaled(image, round(grid.side * DPI))
             above = (grid.side * DPI - scaled.shape[0]) / 2
-            _paint(renderer, graphics, scaled, middle, bottom + above)
+            _paint(renderer, graphics, _framed(scaled), middle, bottom + above)
             if caption:
                 written = _written(caption)
                 under = bottom - _GAP * DPI - written.shape[0]
                 _paint(renderer, graphics, written, middle, under)
         graphics.restore()
+
+
+def _framed(pixels: Pixels) -> Pixels:
+    """Return an image [h, w, 4] with an edge: a white one is an image, too."""
+    framed = np.full_like(pixels, _EDGE)
+    framed[1:-1, 1:-1] = pixels[1:-1, 1:-1]
+    framed[..., 3] = 255
+    return framed
 
 
 def _paint(
