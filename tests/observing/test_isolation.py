@@ -203,3 +203,34 @@ def test_a_module_used_twice_keeps_its_flag() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), frozen, nn.ReLU(), frozen)
     detect_anomaly_filters(model, probe(), max_clusters=3)
     assert [module.training for module in model] == [True, False, True, False]
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
+def test_torchscript_parts_and_lazy_buffers_are_left_alone() -> None:
+    class Lazy(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scripted = torch.jit.script(nn.Sequential(nn.BatchNorm1d(3), nn.ReLU()))
+            self.register_buffer("unmade", nn.parameter.UninitializedBuffer())
+
+    model = Lazy()
+    with undisturbed(model):
+        model.scripted[0].running_mean.add_(1)
+    assert model.scripted[0].running_mean.eq(0).all()
+    assert nn.parameter.is_lazy(model.unmade)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")
+def test_what_runs_in_torchscript_belongs_to_the_module_around_it() -> None:
+    model = nn.Sequential(torch.jit.script(nn.ReLU()), nn.Conv2d(3, 4, 3), nn.ReLU())
+    assert [layer.name for layer in find_layers(model, torch.rand(2, 3, 8, 8))] == ["1", "2"]
+
+
+def test_a_buffer_that_was_resized_comes_back() -> None:
+    model = nn.Module()
+    model.register_buffer("seen", torch.arange(3.0))
+    with undisturbed(model):
+        model.seen.resize_(8).zero_()
+    assert model.seen.tolist() == [0, 1, 2]

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 
 @contextmanager
@@ -22,8 +23,17 @@ def undisturbed(model: nn.Module, *, seed: int = 0) -> Iterator[None]:
     """
     # Flags are set one by one: train() and eval() may be overridden, and flatten them.
     training = [(module, module.training) for module in model.modules()]
-    bound = [(module, dict(module._buffers)) for module in model.modules()]
-    buffers = [(buffer, buffer._version, buffer.detach().clone()) for buffer in model.buffers()]
+    # TorchScript binds its buffers for good; what a lazy module has not made yet has no values.
+    bound = [
+        (module, dict(module._buffers))
+        for module in model.modules()
+        if not isinstance(module, torch.jit.ScriptModule)
+    ]
+    buffers = [
+        (buffer, buffer._version, buffer.detach().clone())
+        for buffer in model.buffers()
+        if not is_lazy(buffer)
+    ]
     try:
         for module, _ in training:
             module.training = False
@@ -40,7 +50,9 @@ def undisturbed(model: nn.Module, *, seed: int = 0) -> Iterator[None]:
             module._buffers.update(names)  # `self.steps = self.steps + 1` puts another tensor there
         with torch.no_grad():
             for buffer, version, saved in buffers:
-                if _changed(buffer, version, saved):
+                if buffer.shape != saved.shape:  # resized in place
+                    buffer.data = saved
+                elif _changed(buffer, version, saved):
                     buffer.copy_(saved)
 
 

@@ -332,6 +332,8 @@ class _RunningModules:
         }
         self._handles = []
         for module, name in names.items():
+            if isinstance(module, torch.jit.ScriptModule):
+                continue  # takes no hooks: what runs in it is the work of the module around it
             self._handles.append(module.register_forward_pre_hook(self._enter(name)))
             self._handles.append(module.register_forward_hook(self._leave, always_call=True))
 
