@@ -63,7 +63,10 @@ def summary(report: AnomalyReport) -> dict[str, Any]:
     layers = report.layers.values()
 
     def tensors(*names: str) -> str:
-        return _hash(list(report.layers), *(getattr(one, name) for one in layers for name in names))
+        columns = (getattr(one, name) for one in layers for name in names)
+        # Reports keep labels in a byte where that is enough; what was recorded are their values.
+        wide = (column.long() if column.dtype == torch.int8 else column for column in columns)
+        return _hash(list(report.layers), *wide)
 
     return {
         "points": tensors("points", "activation"),
