@@ -117,6 +117,28 @@ class LayerReport:
         """Channels that could not be judged: constant over the probe, or without a clustering."""
         return torch.isnan(self.ch_index).nonzero().flatten().tolist()
 
+    def described(self, name: str, channel: int, outliers: list[int]) -> AnomalyFilter:
+        """Return what is known of one filter of this layer, flagged or not.
+
+        Args:
+            name: The layer's name.
+            channel: The filter.
+            outliers: Probe indices of its small clusters.
+        """
+        sizes = self.cluster_sizes[channel]
+        source_layer, source_channel = self.sources[channel] or (None, None)
+        return AnomalyFilter(
+            layer=name,
+            channel=channel,
+            source_layer=source_layer,
+            source_channel=source_channel,
+            ch_index=float(self.ch_index[channel]),
+            n_clusters=int(self.n_clusters[channel]),
+            cluster_sizes=sizes[sizes > 0].tolist(),
+            activation=float(self.activation[channel]),
+            outliers=outliers,
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class AnomalyReport(Report):

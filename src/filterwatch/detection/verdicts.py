@@ -76,21 +76,8 @@ def judge(
         )
         isolations += isolated.sum(0)
         for channel in flagged.nonzero().flatten().tolist():
-            sizes = found.cluster_sizes[channel]
-            source_layer, source_channel = layer.sources[channel] or (None, None)
-            anomalies.append(
-                AnomalyFilter(
-                    layer=layer.name,
-                    channel=channel,
-                    source_layer=source_layer,
-                    source_channel=source_channel,
-                    ch_index=float(found.ch_index[channel]),
-                    n_clusters=int(found.n_clusters[channel]),
-                    cluster_sizes=sizes[sizes > 0].tolist(),
-                    activation=float(activation[channel]),
-                    outliers=isolated[channel].nonzero().flatten().tolist(),
-                )
-            )
+            outliers = isolated[channel].nonzero().flatten().tolist()
+            anomalies.append(layers[layer.name].described(layer.name, channel, outliers))
     return AnomalyReport(
         anomalies=anomalies,
         layers=layers,

@@ -67,21 +67,11 @@ def nearest_filter(report: AnomalyReport) -> Nearest | None:
 
 def _as_anomaly(report: AnomalyReport, name: str, channel: int) -> AnomalyFilter:
     layer = report.layers[name]
-    sizes = layer.cluster_sizes[channel]
-    small = small_clusters(sizes, report.small_cluster_limit)
-    source_layer, source_channel = layer.sources[channel] or (None, None)
-    labels = None if layer.labels is None else layer.labels[channel]
-    return AnomalyFilter(
-        layer=name,
-        channel=channel,
-        source_layer=source_layer,
-        source_channel=source_channel,
-        ch_index=float(layer.ch_index[channel]),
-        n_clusters=int(layer.n_clusters[channel]),
-        cluster_sizes=sizes[sizes > 0].tolist(),
-        activation=float(layer.activation[channel]),
-        outliers=[] if labels is None else small[labels.long()].nonzero().flatten().tolist(),
-    )
+    outliers: list[int] = []
+    if layer.labels is not None:
+        small = small_clusters(layer.cluster_sizes[channel], report.small_cluster_limit)
+        outliers = small[layer.labels[channel].long()].nonzero().flatten().tolist()
+    return layer.described(name, channel, outliers)
 
 
 def _missing(
