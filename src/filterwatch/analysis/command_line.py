@@ -27,9 +27,9 @@ from filterwatch.analysis.documents import (
     write_suspects,
 )
 from filterwatch.analysis.folder_probe import sample_probes
-from filterwatch.analysis.model_files import InputError
+from filterwatch.analysis.model_files import DETECTION, InputError
 from filterwatch.analysis.model_loading import load_model
-from filterwatch.analysis.run_settings import DETECTION, choose_settings
+from filterwatch.analysis.run_settings import choose_settings
 from filterwatch.analysis.training_images import (
     Memorization,
     measure_training_images,

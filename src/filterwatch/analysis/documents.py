@@ -17,7 +17,7 @@ from torch import Tensor
 from filterwatch._words import first_few
 from filterwatch.analysis.analyses import Analysis, Comparison, Filter
 from filterwatch.analysis.folder_probe import ProbeImages
-from filterwatch.analysis.run_settings import DETECTION
+from filterwatch.analysis.model_files import DETECTION
 from filterwatch.analysis.training_images import Memorization
 from filterwatch.datamodules import resize
 from filterwatch.visuals import PageImages, PageMemorization, PageModel, write_page

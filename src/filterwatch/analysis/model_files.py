@@ -33,14 +33,24 @@ class WatchedFit:
     losses: dict[str, list[tuple[int, float]]]  # metric to epochs and values
 
 
+# Those of the arguments of `detect_anomaly_filters` that verdicts depend on, beside the criteria.
+DETECTION = ("max_clusters", "pca", "votes")
+
+
 @dataclass(frozen=True)
-class RunSettings:
-    """What an `AnomalyFilterCallback` judged a run by, as it left it in a checkpoint."""
+class Settings:
+    """What verdicts depend on."""
 
     criteria: AnomalyCriteria = field(default_factory=AnomalyCriteria)
     max_clusters: int = 14
     pca: Literal["filter", "layer"] = "filter"
     votes: int = 0
+
+
+@dataclass(frozen=True)
+class RunSettings(Settings):
+    """What an `AnomalyFilterCallback` judged a run by, as it left it in a checkpoint."""
+
     prefix: str = ""  # tells callbacks apart
 
 
@@ -165,7 +175,7 @@ def _run_settings(content: Mapping[Any, Any]) -> Iterator[RunSettings]:
         try:
             settings = state["settings"]
             criteria = AnomalyCriteria(**settings["criteria"])
-            found = {name: settings[name] for name in ("max_clusters", "pca", "votes")}
+            found = {name: settings[name] for name in DETECTION}
             check_detection(None, criteria, **found, seed=0, batch_size=1, memory_budget=1)
         except (KeyError, TypeError, ValueError):  # of another version
             continue

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
-from filterwatch.analysis.model_files import InputError, RunSettings
+from filterwatch.analysis.model_files import DETECTION, InputError, RunSettings, Settings
 from filterwatch.detection import AnomalyCriteria
-
-DETECTION = ("max_clusters", "pca", "votes")
 
 
 @dataclass(frozen=True)
-class JudgingSettings:
+class JudgingSettings(Settings):
     """The arguments of `analyze` that verdicts depend on, and where they come from."""
 
-    criteria: AnomalyCriteria = field(default_factory=AnomalyCriteria)
-    max_clusters: int = 14
-    pca: Literal["filter", "layer"] = "filter"
-    votes: int = 0
     origin: str = "the defaults"  # for people
 
     def arguments(self) -> dict[str, Any]:
@@ -46,7 +40,6 @@ def choose_settings(
             had other settings and nothing decides between them.
     """
     chosen = [run for watching in runs if (run := _one(watching, prefix)) is not None]
-    settings = JudgingSettings()
     if prefix is not None and not chosen:
         raise InputError(f"--prefix {prefix!r}: no file holds the settings of a watched run")
     if chosen:
